@@ -1,0 +1,1 @@
+"""The application: commands, wiring, services and the processes they run in."""

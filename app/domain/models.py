@@ -1,0 +1,285 @@
+"""The things that Haina keeps: accounts, conversations, messages, prompt templates, hits.
+
+All are frozen. Times are aware and in UTC. Ids are opaque strings made by `new_id`.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from app.domain.verdicts import Action, ReleasedText, Stage
+
+
+def new_id() -> str:
+    """Return a random id of 22 characters that is safe in URLs (128 bits: not to be guessed)."""
+    return secrets.token_urlsafe(16)
+
+
+def now() -> datetime:
+    """Return the present in UTC."""
+    return datetime.now(UTC)
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class MessageState(StrEnum):
+    """The state of a message. A question is `complete` or `blocked`; an answer ends in exactly one of the last five."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will come."""
+        return self is not MessageState.RUNNING
+
+
+class AccountRole(StrEnum):
+    """What somebody may do. A guest is an account without a password, tied to a cookie."""
+
+    GUEST = "guest"
+    USER = "user"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Somebody who may chat."""
+
+    id: str
+    name: str
+    """Unique without regard to case; for a guest a made-up one."""
+    role: AccountRole
+    created_at: datetime
+    last_seen_at: datetime | None = None
+    is_suspended: bool = False
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the console is open to them."""
+        return self.role is AccountRole.ADMIN and not self.is_suspended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A signed-in browser. The token itself is only in the cookie; here is its SHA-256, as hex."""
+
+    token_hash: str
+    account_id: str
+    created_at: datetime
+    expires_at: datetime
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key for `/v1`. The key is shown once; here are its SHA-256 and its first characters."""
+
+    id: str
+    account_id: str
+    name: str
+    key_hash: str
+    prefix: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen. None means: what the model's own generation_config says."""
+
+    temperature: float | None = None
+    """0 is greedy."""
+    top_p: float | None = None
+    top_k: int | None = None
+    """0 or -1: not limited."""
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def overridden_by(self, wishes: "Sampling") -> "Sampling":
+        """Return these values with every wish that was made."""
+        made = {item.name: getattr(wishes, item.name) for item in fields(wishes)}
+        return replace(self, **{name: value for name, value in made.items() if value not in (None, ())})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """How an answer was made; enough to make it again."""
+
+    model: str
+    model_revision: str = ""
+    quantization: str = "none"
+    template_version_id: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    """As it was used, defaults filled in, the seed included."""
+    policy: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dropped_messages: int = 0
+    """How many messages of the history did not fit the context."""
+    queued_s: float = 0.0
+    first_token_s: float | None = None
+    """From leaving the queue to the first token."""
+    total_s: float = 0.0
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation:
+    """A thread of messages of one owner."""
+
+    id: str
+    owner_id: str
+    title: ReleasedText
+    created_at: datetime
+    updated_at: datetime
+    leaf_id: str | None = None
+    """The newest message of the branch that is shown."""
+    template_version_id: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    is_titled_by_owner: bool = False
+    source: str = "page"
+    """`page` or `api`; those of the API do not appear in the list."""
+    deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One row of a conversation. It has a parent, is appended, and never changes once its state is final."""
+
+    id: str
+    """An answer's id is also its turn's id."""
+    conversation_id: str
+    parent_id: str | None
+    role: Role
+    text: ReleasedText
+    """What was shown. Empty for a question that the filter refused."""
+    state: MessageState
+    created_at: datetime
+    finished_at: datetime | None = None
+    category: str | None = None
+    """Why it is `blocked`."""
+    error_code: str | None = None
+    """Why it is `failed`: the code of a ChatError."""
+    continues_id: str | None = None
+    """The cut answer whose text this one begins with."""
+    receipt: Receipt | None = None
+
+
+class VariableKind(StrEnum):
+    """How a template's variable is asked for."""
+
+    TEXT = "text"
+    LONG_TEXT = "long_text"
+    SELECT = "select"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A blank in a template."""
+
+    name: str
+    label: Mapping[str, str]
+    """By language: `{"en": …, "zh": …}`."""
+    kind: VariableKind = VariableKind.TEXT
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateDraft:
+    """The content of a template version, as it is edited, imported and exported."""
+
+    system: str
+    """The system prompt, with `{{name}}` for each variable."""
+    variables: tuple[Variable, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    examples: tuple[str, ...] = ()
+    """Questions that the empty page offers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateVersion:
+    """An immutable version of a prompt template."""
+
+    id: str
+    template_id: str
+    number: int
+    """1, 2, 3, … within its template."""
+    content: TemplateDraft
+    content_hash: str
+    """SHA-256 of the canonical JSON of `content`, as hex."""
+    message: str
+    """Why it was made, like a commit message."""
+    author: str
+    """The name, kept when the account is gone."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """A prompt template: a name under which versions are kept, one of them live."""
+
+    id: str
+    name: str
+    """Unique; lower-case letters, digits and hyphens."""
+    title: Mapping[str, str]
+    """By language."""
+    description: Mapping[str, str]
+    language: str
+    """The language that the prompt is written in: `en` or `zh`."""
+    tags: tuple[str, ...]
+    live_version_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateFile:
+    """A template as a text file holds it."""
+
+    name: str
+    title: Mapping[str, str]
+    description: Mapping[str, str]
+    language: str
+    tags: tuple[str, ...]
+    content: TemplateDraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A finding of the filter that was acted on. There is no text in it, and no way back to one."""
+
+    id: str
+    decision_id: str
+    created_at: datetime
+    stage: Stage
+    action: Action
+    category: str
+    rule: str
+    detector: str
+    policy: str
+    start: int
+    end: int
+    account_id: str | None = None
+    conversation_id: str | None = None
+    message_id: str | None = None
+    is_degraded: bool = False

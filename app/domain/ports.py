@@ -1,0 +1,330 @@
+"""What services need from the outside, as Protocols. `app.bootstrap` chooses who fulfils them."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.generation import (
+    ChatMessage,
+    Delta,
+    EngineStatus,
+    Finish,
+    GenerationRequest,
+    Prompt,
+)
+from app.domain.models import (
+    Account,
+    ApiKey,
+    Conversation,
+    Hit,
+    Message,
+    MessageState,
+    Receipt,
+    Session,
+    Template,
+    TemplateVersion,
+)
+from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, Stage
+
+
+class Engine(Protocol):
+    """Something that completes prompts: our worker, vLLM, a hosted chat API, a script."""
+
+    async def status(self) -> EngineStatus:
+        """Return the present state; never raises, an engine that does not answer is `DOWN` or `STARTING`."""
+        ...
+
+    async def prompt_format(self) -> "PromptFormat | None":
+        """Return the prompt format of the default model; None for an engine that takes messages.
+
+        Raises EngineUnavailable while the model is not ready.
+        """
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta | Finish, None]:
+        """Yield deltas, then one Finish. Closing the generator cancels at once, also before the first item.
+
+        Raises EngineUnavailable or one of its kinds, InvalidInput where the engine refuses the request's values.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class PromptFormat(Protocol):
+    """A model family's way from messages to token ids. The text of a message can never become a control token."""
+
+    name: str
+    stop_token_ids: tuple[int, ...]
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text is."""
+        ...
+
+    def build(self, messages: Sequence[ChatMessage], *, context_length: int, max_tokens: int) -> Prompt:
+        """Fit the messages into the context and return the prompt.
+
+        A system message, if any, comes first and is never dropped; the newest question is never dropped; older
+        rounds go, oldest first. A last message of the assistant is continued. `max_tokens` is the room wanted for
+        the answer; it shrinks, to 16 at least, before the newest question would not fit.
+        Raises ContextLengthExceeded where system and newest question alone do not fit.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """One text on its way through the filter. After a `Cut` everything that is fed is ignored."""
+
+    async def feed(self, text: str) -> Sequence[GateEvent]:
+        """Take a piece and return what is now free. Never raises: what fails inside is a `Cut`."""
+        ...
+
+    async def finish(self) -> Sequence[GateEvent]:
+        """Return the rest, or a `Cut`. Call it once, at the end of the text."""
+        ...
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """Decisions that let the text pass but are to be recorded (flagged, masked), so far."""
+        ...
+
+
+class Filter(Protocol):
+    """The content filter. Fails closed: an error inside is a refusal."""
+
+    @property
+    def policy(self) -> str:
+        """The id of the policy in force, as decisions name it."""
+        ...
+
+    async def check(self, text: str, *, stage: Stage) -> Checked:
+        """Judge a whole text: the same decision as a gate fed with it."""
+        ...
+
+    def open(self, *, stage: Stage) -> Gate:
+        """Start a stream."""
+        ...
+
+    def continued(self, text: ReleasedText, *, stage: Stage) -> Gate:
+        """Start a stream that goes on after `text`, already shown: phrases may begin in it; it does not come again."""
+        ...
+
+
+class Accounts(Protocol):
+    """Accounts, their passwords, sessions, keys, and failed attempts to sign in."""
+
+    async def add(self, account: Account, *, password_hash: str | None = None) -> None:
+        """Raises Conflict(kind="name") where the name is taken, whatever its case."""
+        ...
+
+    async def get(self, account_id: str) -> Account | None: ...
+    async def by_name(self, name: str) -> Account | None: ...
+    async def password_hash(self, account_id: str) -> str | None: ...
+    async def set_password_hash(self, account_id: str, password_hash: str) -> None: ...
+    async def set_suspended(self, account_id: str, *, is_suspended: bool) -> None: ...
+    async def touch(self, account_id: str, at: datetime) -> None: ...
+    async def has_admin(self) -> bool: ...
+
+    async def page(
+        self, *, query: str = "", with_guests: bool = False, limit: int = 50, offset: int = 0
+    ) -> Sequence[Account]:
+        """Newest first."""
+        ...
+
+    async def add_session(self, session: Session) -> None: ...
+    async def session(self, token_hash: str) -> Session | None: ...
+    async def end_session(self, token_hash: str) -> None: ...
+    async def end_sessions(self, account_id: str) -> None: ...
+    async def purge_sessions(self, *, expired_before: datetime) -> int: ...
+
+    async def add_key(self, key: ApiKey) -> None: ...
+    async def key(self, key_hash: str) -> ApiKey | None: ...
+    async def keys(self, account_id: str | None = None) -> Sequence[ApiKey]: ...
+    async def revoke_key(self, key_id: str, at: datetime) -> None: ...
+    async def touch_key(self, key_id: str, at: datetime) -> None: ...
+
+    async def add_failed_sign_in(self, *, name: str, address: str, at: datetime) -> None: ...
+    async def failed_sign_ins(self, *, name: str, address: str, since: datetime) -> Sequence[datetime]:
+        """From this address for this name, oldest first: nobody can lock another one out from elsewhere."""
+        ...
+
+    async def clear_failed_sign_ins(self, *, name: str, address: str) -> None: ...
+
+
+class Conversations(Protocol):
+    """Conversations. What is deleted stays for a while, so that it can be brought back."""
+
+    async def add(self, conversation: Conversation) -> None: ...
+
+    async def get(self, conversation_id: str, *, with_deleted: bool = False) -> Conversation | None: ...
+
+    async def page(
+        self, owner_id: str, *, query: str = "", before: datetime | None = None, limit: int = 50
+    ) -> Sequence[Conversation]:
+        """Those of the page (not the API), latest change first; `query` is part of a title, `before` pages on."""
+        ...
+
+    async def set_title(self, conversation_id: str, title: ReleasedText, *, is_by_owner: bool) -> None: ...
+    async def set_leaf(self, conversation_id: str, leaf_id: str, at: datetime) -> None:
+        """Also moves `updated_at` to `at`."""
+        ...
+
+    async def delete(self, conversation_id: str, at: datetime) -> None: ...
+    async def restore(self, conversation_id: str) -> None: ...
+    async def purge(self, *, deleted_before: datetime) -> int:
+        """Remove for good, messages included; return how many conversations went."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPart:
+    """A piece of a running answer, saved while it runs so that a crash loses nothing that was shown."""
+
+    message_id: str
+    n: int
+    """From 0, without gaps."""
+    text: ReleasedText
+
+
+class Messages(Protocol):
+    """Messages: appended, never rewritten; an answer is filled while it runs, then closed for good."""
+
+    async def add(self, *messages: Message) -> None: ...
+    async def get(self, message_id: str) -> Message | None:
+        """A running answer comes with the parts saved so far as its text."""
+        ...
+
+    async def thread(self, conversation_id: str) -> Sequence[Message]:
+        """All messages of a conversation, every branch, oldest first."""
+        ...
+
+    async def branch(self, leaf_id: str) -> Sequence[Message]:
+        """The path from the first message to this one, oldest first."""
+        ...
+
+    async def add_parts(self, parts: Sequence[AnswerPart]) -> None: ...
+
+    async def finish(
+        self,
+        message_id: str,
+        *,
+        state: MessageState,
+        text: ReleasedText,
+        finished_at: datetime,
+        category: str | None = None,
+        error_code: str | None = None,
+        receipt: Receipt | None = None,
+    ) -> bool:
+        """Close a running answer and drop its parts; False, and no change, where it was closed already."""
+        ...
+
+    async def interrupt_running(self, at: datetime) -> int:
+        """Close every running answer as `interrupted` with the parts that were saved; return how many."""
+        ...
+
+    async def counts(self, *, since: datetime) -> Mapping[MessageState, int]:
+        """How many answers of each state there are."""
+        ...
+
+
+class Hits(Protocol):
+    """What the filter stopped or marked."""
+
+    async def add(self, *hits: Hit) -> None: ...
+    async def page(self, *, category: str = "", rule: str = "", limit: int = 100, offset: int = 0) -> Sequence[Hit]:
+        """Newest first; an empty string does not restrict."""
+        ...
+
+    async def counts_by_rule(self, *, since: datetime) -> Sequence[tuple[str, str, int]]:
+        """`(category, rule, count)`, most first."""
+        ...
+
+
+class Templates(Protocol):
+    """Prompt templates and their immutable versions."""
+
+    async def all(self) -> Sequence[Template]:
+        """By name."""
+        ...
+
+    async def by_name(self, name: str) -> Template | None: ...
+    async def version(self, version_id: str) -> TemplateVersion | None: ...
+    async def versions(self, template_id: str) -> Sequence[TemplateVersion]:
+        """Newest first."""
+        ...
+
+    async def add(self, template: Template, first: TemplateVersion) -> None:
+        """Raises Conflict(kind="name") where the name is taken."""
+        ...
+
+    async def add_version(self, version: TemplateVersion) -> None:
+        """Raises Conflict(kind="version") where somebody else made this number first."""
+        ...
+
+    async def set_live(self, template_id: str, version_id: str) -> None:
+        """Raises NotFound where the version is not this template's."""
+        ...
+
+
+class Unit(Protocol):
+    """One transaction and its repositories. Rolls back unless `commit` was awaited."""
+
+    accounts: Accounts
+    conversations: Conversations
+    messages: Messages
+    hits: Hits
+    templates: Templates
+
+    async def commit(self) -> None: ...
+
+
+class Storage(Protocol):
+    """Where everything is kept. Raises StorageFailure and its kinds, from every method of every repository."""
+
+    def read(self) -> AbstractAsyncContextManager[Unit]:
+        """A transaction that only reads: many at once."""
+        ...
+
+    def write(self) -> AbstractAsyncContextManager[Unit]:
+        """A transaction that may write: on SQLite one after the other, so nobody meets a locked database."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Markdown(Protocol):
+    """Turns an answer's Markdown into safe HTML, block by block."""
+
+    def render(self, text: str) -> Sequence[str]:
+        """Return the HTML of each top-level block: sanitised, code highlighted, formulas as MathML."""
+        ...
+
+    def stream(self) -> "MarkdownStream":
+        """Start a growing text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlockHtml:
+    """Block number `index` is now this HTML (it is new, or replaces what was there)."""
+
+    index: int
+    html: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockText:
+    """Plain text to be added to the last text node of block `index`: the same as rendering anew, but cheap."""
+
+    index: int
+    text: str
+
+
+class MarkdownStream(Protocol):
+    """A text that grows. The changes, applied in order, always give `render(whole text)`."""
+
+    def feed(self, text: str) -> Sequence[BlockHtml | BlockText]: ...

@@ -1,0 +1,255 @@
+"""Words for people, in English and Chinese: what happened, what to do. Errors become sentences here only."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from app.domain.errors import ChatError
+from app.domain.models import MessageState
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+LANGUAGE_COOKIE = "haina_lang"
+"""Set by the pages' switch."""
+
+
+def preferred_language(chosen: str | None, accepted: str) -> Language:
+    """Return the language of the switch's cookie, else the one that the browser's `Accept-Language` begins with."""
+    language = chosen if chosen in LANGUAGES else accepted.strip().lower()[:2]
+    return "zh" if language == "zh" else "en"
+
+
+_ERRORS: Mapping[str, Mapping[Language, str]] = {
+    "internal_error": {
+        "en": "The server met a fault of its own and wrote it to its log. Your text was kept; try again.",
+        "zh": "服务器内部出错，已记入日志。你的内容没有丢失，请重试。",
+    },
+    "invalid_request": {"en": "This request is not valid: {detail}.", "zh": "请求无效：{detail}。"},
+    "invalid_request.empty": {"en": "The message is empty.", "zh": "消息是空的。"},
+    "invalid_request.variable_missing": {"en": "Fill in “{label}” first.", "zh": "请先填写“{label}”。"},
+    "invalid_request.variable_choice": {
+        "en": "“{label}” has to be one of the choices.",
+        "zh": "“{label}”只能从选项中选择。",
+    },
+    "invalid_request.variable_number": {"en": "“{label}” has to be a number.", "zh": "“{label}”必须是数字。"},
+    "invalid_request.variable_long": {"en": "“{label}” is too long.", "zh": "“{label}”太长了。"},
+    "invalid_request.variable_control": {
+        "en": "“{label}” holds characters that cannot be shown.",
+        "zh": "“{label}”含有无法显示的字符。",
+    },
+    "invalid_request.variable_unknown": {
+        "en": "This template has no blank of that name. Reload the page and choose it again.",
+        "zh": "模板里没有这个变量，请刷新页面后重新选择。",
+    },
+    "text_too_long": {
+        "en": "The message has {length:,} characters; at most {limit:,} are taken. Shorten it or split it.",
+        "zh": "消息有 {length:,} 个字符，最多 {limit:,} 个。请缩短或分成几条。",
+    },
+    "context_length_exceeded": {
+        "en": "The message needs {length:,} tokens and the model reads {limit:,} at once. Shorten it or split it.",
+        "zh": "消息需要 {length:,} 个 token，模型一次只能读 {limit:,} 个。请缩短或分成几条。",
+    },
+    "content_filter": {
+        "en": "The content filter stopped this ({category}).",
+        "zh": "内容过滤器拦下了这段内容（{category}）。",
+    },
+    "access_denied.forbidden": {"en": "This is not open to your account.", "zh": "你的账号不能使用这项功能。"},
+    "access_denied.sign_in": {"en": "Sign in first.", "zh": "请先登录。"},
+    "access_denied.wrong_password": {"en": "Name or password is wrong.", "zh": "用户名或密码不对。"},
+    "access_denied.locked_out": {
+        "en": "Too many wrong passwords. Try again in {minutes} min.",
+        "zh": "密码错误次数过多，请 {minutes} 分钟后再试。",
+    },
+    "access_denied.suspended": {
+        "en": "This account is suspended. Ask the administrator.",
+        "zh": "账号已被停用，请联系管理员。",
+    },
+    "access_denied.setup": {
+        "en": "This setup link is not valid. The current one is printed where the server was started.",
+        "zh": "这个设置链接无效。有效的链接显示在启动服务器的终端里。",
+    },
+    "access_denied.origin": {
+        "en": "The request came from another site and was refused.",
+        "zh": "请求来自其他网站，已拒绝。",
+    },
+    "invalid_api_key": {
+        "en": "The API key is missing, unknown or revoked.",
+        "zh": "API 密钥缺失、无效或已被撤销。",
+    },
+    "not_found": {"en": "There is no such {kind}, or it is not yours.", "zh": "没有这个{kind}，或者它不属于你。"},
+    "model_not_found": {
+        "en": "There is no model named {model}. /v1/models lists what may be asked for.",
+        "zh": "没有名为 {model} 的模型。可用的模型见 /v1/models。",
+    },
+    "conflict": {
+        "en": "This was changed elsewhere in the meantime. Reload and try again.",
+        "zh": "内容已在别处更改，请刷新后重试。",
+    },
+    "conflict.running": {
+        "en": "An answer is still being written in this conversation. Wait for it or stop it.",
+        "zh": "这个对话里还有回答正在生成。请等待完成或先停止。",
+    },
+    "conflict.self": {"en": "You cannot suspend yourself.", "zh": "不能停用自己的账号。"},
+    "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
+    "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
+    "conflict.version": {
+        "en": "Somebody saved a newer version of this template. Reload and look at it first.",
+        "zh": "有人保存了更新的模板版本，请刷新后查看。",
+    },
+    "rate_limit_exceeded": {
+        "en": "The model is answering others and the queue is full. Try again in {retry_after_s:.0f} s.",
+        "zh": "模型正忙，队列已满。请 {retry_after_s:.0f} 秒后再试。",
+    },
+    "engine_unavailable": {
+        "en": "The model is not reachable. Your question was kept; try again in a moment.",
+        "zh": "暂时连不上模型。问题已保存，请稍后重试。",
+    },
+    "engine_starting": {
+        "en": "The model is still loading ({percent} %). Try again in a moment.",
+        "zh": "模型仍在加载（{percent} %），请稍后重试。",
+    },
+    "engine_died": {
+        "en": "The model's process ended in the middle of the answer and is being restarted. Your question was kept.",
+        "zh": "模型进程在回答途中退出，正在重新启动。问题已保存。",
+    },
+    "engine_refused": {
+        "en": "The engine refused the request (status {engine_status}). The administrator finds more in the log.",
+        "zh": "推理引擎拒绝了请求（状态 {engine_status}）。详情见服务器日志。",
+    },
+    "generation_timeout": {
+        "en": "The model gave no token for {after_s:.0f} s, so the answer was ended. Your question was kept.",
+        "zh": "模型 {after_s:.0f} 秒没有输出，回答已中止。问题已保存。",
+    },
+    "out_of_memory": {
+        "en": "The model ran out of memory on this question. Shorten it, or start a new chat.",
+        "zh": "这个问题让模型内存不足。请缩短内容或新建对话。",
+    },
+    "safety_unavailable": {
+        "en": "The content filter cannot work just now, so nothing is let through. Try again in a moment.",
+        "zh": "内容过滤器暂时无法工作，因此不放行任何内容。请稍后重试。",
+    },
+    "storage_failure": {
+        "en": "The database did not answer. Nothing was sent; try again.",
+        "zh": "数据库没有响应，消息未发送，请重试。",
+    },
+    "storage_busy": {
+        "en": "The database is busy. Nothing was sent; try again.",
+        "zh": "数据库正忙，消息未发送，请重试。",
+    },
+    "storage_full": {
+        "en": "The server's disk is full. Nothing was sent; tell the administrator.",
+        "zh": "服务器磁盘已满，消息未发送，请联系管理员。",
+    },
+    "storage_read_only": {
+        "en": "The database cannot be written. Nothing was sent; tell the administrator.",
+        "zh": "数据库不可写，消息未发送，请联系管理员。",
+    },
+    "schema_outdated": {
+        "en": "The database has schema {found}, this program needs {expected}. Run: haina db upgrade",
+        "zh": "数据库结构为 {found}，本程序需要 {expected}。请运行：haina db upgrade",
+    },
+    "storage_corrupt": {
+        "en": "The database file is damaged. Restore a backup: haina db restore FILE",
+        "zh": "数据库文件已损坏，请恢复备份：haina db restore FILE",
+    },
+}
+
+_CATEGORIES: Mapping[str, Mapping[Language, str]] = {
+    "test": {"en": "test phrase", "zh": "测试短语"},
+    "violence": {"en": "violence", "zh": "暴力"},
+    "weapons": {"en": "weapons", "zh": "武器"},
+    "self_harm": {"en": "self-harm", "zh": "自伤"},
+    "sexual_minors": {"en": "sexual content with minors", "zh": "涉未成年人色情"},
+    "drugs": {"en": "drugs", "zh": "毒品"},
+    "fraud": {"en": "crime and fraud", "zh": "违法与诈骗"},
+    "hate": {"en": "hate", "zh": "仇恨与歧视"},
+    "personal_data": {"en": "personal data", "zh": "个人信息"},
+    "unavailable": {"en": "the filter is not available", "zh": "过滤器不可用"},
+}
+
+_KINDS: Mapping[str, Mapping[Language, str]] = {
+    "conversation": {"en": "conversation", "zh": "对话"},
+    "message": {"en": "message", "zh": "消息"},
+    "template": {"en": "prompt template", "zh": "提示词模板"},
+    "account": {"en": "account", "zh": "账号"},
+    "key": {"en": "API key", "zh": "API 密钥"},
+    "page": {"en": "page", "zh": "页面"},
+}
+
+_NOTICES: Mapping[MessageState, Mapping[Language, str]] = {
+    MessageState.STOPPED: {"en": "You stopped this answer.", "zh": "你停止了这个回答。"},
+    MessageState.INTERRUPTED: {
+        "en": "The server stopped in the middle of this answer. What was saved is above.",
+        "zh": "服务器在回答途中停止，已保存的部分见上方。",
+    },
+}
+
+_HELP_LINES: Mapping[Language, str] = {
+    "en": "If you are in danger or thinking of harming yourself, call your local emergency number now, "
+    "or talk to somebody you trust.",
+    "zh": "如果你正处在危险中，或有伤害自己的念头，请立即拨打 120 或 110，"
+    "或全国统一心理援助热线 12356，也可以告诉你信任的人。",
+}
+
+
+def category_name(category: str | None, language: Language) -> str:
+    """Return a filter category's name; one that a policy file invented is shown as it is."""
+    if not category:
+        return ""
+    return _CATEGORIES.get(category, {}).get(language) or category.replace("_", " ")
+
+
+def describe(error: ChatError, language: Language) -> str:
+    """Return one or two sentences that say what happened and what to do."""
+    return sentence(error.code, {"detail": error.detail, **error.data}, language)
+
+
+def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
+    """Return the words for an error code, as it was stored with an answer or sent in an event."""
+    variant = data.get("reason") or data.get("kind") or ("empty" if data.get("is_empty") else "")
+    template = _ERRORS.get(f"{code}.{variant}") or _ERRORS.get(code) or _ERRORS["internal_error"]
+    words = dict(data)
+    category = str(data.get("category") or "")
+    words["category"] = category_name(category, language)
+    kind = str(data.get("kind", ""))
+    words["kind"] = _KINDS.get(kind, {}).get(language, kind)
+    words["percent"] = round(100 * _number(data.get("progress")))
+    words["minutes"] = max(1, round(_number(data.get("retry_after_s")) / 60))
+    for number in ("limit", "length", "retry_after_s", "after_s"):
+        words[number] = _number(data.get(number))
+    text = template[language].format_map(_Blanks(words)).replace(".0 ", " ")
+    if category == "self_harm":
+        text = f"{text} {_HELP_LINES[language]}"
+    return text
+
+
+def notice(state: MessageState, *, category: str | None, error_code: str | None, language: Language) -> str | None:
+    """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say."""
+    if state is MessageState.BLOCKED:
+        return sentence(error_code or "content_filter", {"category": category or ""}, language)
+    if state is MessageState.FAILED:
+        return sentence(error_code or "internal_error", {}, language)
+    words = _NOTICES.get(state)
+    return words[language] if words else None
+
+
+def waiting(*, position: int, eta_s: float | None, stage: str, progress: float, language: Language) -> str:
+    """Return the line that stands where the answer will be."""
+    if stage:
+        percent = round(100 * progress)
+        return f"Loading the model, {percent} %" if language == "en" else f"正在加载模型，{percent} %"
+    if language == "en":
+        place = f"You are number {position} in the queue" if position > 1 else "You are next"
+        return f"{place}, about {max(1, round(eta_s))} s" if eta_s else place
+    place = f"排队第 {position} 位" if position > 1 else "下一个就是你"
+    return f"{place}，约 {max(1, round(eta_s))} 秒" if eta_s else place
+
+
+def _number(value: object) -> float | int:
+    return value if isinstance(value, int | float) else 0
+
+
+class _Blanks(dict[str, object]):
+    """Leaves nothing half-filled: a value that an error forgot becomes a dash, not a crash."""
+
+    def __missing__(self, key: str) -> str:
+        return "–"
