@@ -1,0 +1,1 @@
+"""SQLAlchemy: tables, repositories, the unit of work, migrations, backup. Nobody else imports it but the bootstrap."""
