@@ -1,0 +1,1 @@
+"""The content filter: normalisation, phrases, policy, and the gate that every text passes."""

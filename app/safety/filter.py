@@ -1,0 +1,47 @@
+"""The content filter as services know it: a policy, the detectors that it needs, and gates."""
+
+from collections.abc import Sequence
+
+from app.domain.verdicts import Checked, ReleasedText, Stage
+from app.safety.detector import Detector
+from app.safety.gate import StreamGate, check
+from app.safety.patterns import IdNumberDetector
+from app.safety.phrases import PhraseDetector
+from app.safety.policy import Policy
+
+_TAIL = 2000
+"""How much of a shown text a continued stream looks back on: ten phrases of the greatest length."""
+
+
+class ContentFilter:
+    """Checks texts and streams against one policy. Immutable: a new policy is a new filter, open gates keep theirs."""
+
+    def __init__(self, policy: Policy, *, detectors: Sequence[Detector] | None = None) -> None:
+        """Build the lexicon, unless `detectors` are given in place of the policy's own."""
+        self._policy = policy
+        self._detectors = (
+            (PhraseDetector(policy.phrases()), IdNumberDetector()) if detectors is None else tuple(detectors)
+        )
+
+    @property
+    def policy(self) -> str:
+        """The policy's id."""
+        return self._policy.id
+
+    async def check(self, text: str, *, stage: Stage) -> Checked:
+        """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
+        return await check(self.open(stage=stage), text=text)
+
+    def open(self, *, stage: Stage) -> StreamGate:
+        """Start a stream."""
+        return StreamGate(self._detectors, policy=self._policy, stage=stage)
+
+    def continued(self, text: ReleasedText, *, stage: Stage) -> StreamGate:
+        """Start a stream that goes on after `text`, which the reader has.
+
+        A phrase that begins there and ends in what comes is refused before any of what comes is let out. Offsets of
+        findings count from the beginning of `text`.
+        """
+        return StreamGate(
+            self._detectors, policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
+        )

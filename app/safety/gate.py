@@ -1,0 +1,271 @@
+"""The gate: the one place where a raw text becomes a ReleasedText.
+
+It feeds every scan, lets out what all of them have decided, and acts on what they found in the order of the text, not
+in the order of discovery: so events and decisions are the same however the stream was cut. A refusal lets out the text
+before it and nothing after. Whatever goes wrong inside is a refusal too.
+
+    OPEN ── match to be masked ──> OPEN     the mask in place of the span
+    OPEN ── match to be refused ─> CLOSED   Cut
+    OPEN ── a detector fails ────> CLOSED   Cut, is_degraded; nothing that was held back goes out
+    OPEN ── finish ──────────────> CLOSED   the rest
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from app.domain.models import new_id
+from app.domain.verdicts import (
+    Action,
+    Checked,
+    Cut,
+    Decision,
+    Finding,
+    GateEvent,
+    Masked,
+    ReleasedText,
+    Stage,
+    Text,
+    joined,
+)
+from app.safety.detector import Detector, Match, Scan
+from app.safety.normalise import MASK
+from app.safety.policy import Policy
+
+_SLICE: Final = 2000
+"""Characters between two chances for other tasks: a few milliseconds."""
+MAX_FINDINGS: Final = 100
+"""How many findings that let the text pass a decision keeps. All are acted on."""
+
+log = structlog.get_logger()
+
+
+class ScanFailed(Exception):
+    """A scan contradicts itself."""
+
+
+class StreamGate:
+    """A text on its way to a reader (or to the model). One task feeds it."""
+
+    def __init__(
+        self, detectors: Sequence[Detector], *, policy: Policy, stage: Stage, shown: str = "", shown_length: int = 0
+    ) -> None:
+        """`shown` is the end of what the reader has already, `shown_length` the length of all of it."""
+        self._policy = policy
+        self._stage = stage
+        self._id = new_id()
+        self._scans: list[tuple[str, Scan]] = []
+        self._origin = max(0, shown_length - len(shown))
+        """Where in the whole text the scans began."""
+        self._shown_upto = self._origin + len(shown)
+        self._fed_upto = self._origin
+        self._safe_upto = self._origin
+        self._text_from = self._origin
+        self._text = ""
+        """What is held back, from `_text_from` on."""
+        self._masked_upto = 0
+        self._found: list[Finding] = []
+        """Not acted on yet, for something before them is undecided."""
+        self._passed: list[Finding] = []
+        self._events = _Events()
+        self._is_closed = False
+        self._prime(detectors, shown=shown)
+
+    async def feed(self, text: str) -> Sequence[GateEvent]:
+        """Take a piece and return what is now free. Lets other tasks run during a long one. Never raises."""
+        for start in range(0, len(text), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            if not self._is_closed:
+                self._read(text[start : start + _SLICE])
+        return self._events.take()
+
+    async def finish(self) -> Sequence[GateEvent]:
+        """Return the rest, or a `Cut`. Never raises."""
+        if not self._is_closed:
+            self._read("", is_last=True)
+            self._is_closed = True
+        return self._events.take()
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """The one decision about this text, if it flags or masks; a `Cut` carries the decision itself, so none then."""
+        return () if self._events.is_cut or not self._passed else (self.decision,)
+
+    @property
+    def decision(self) -> Decision:
+        """The decision so far, its id the same from beginning to end."""
+        return self._decide(self._passed)
+
+    def _prime(self, detectors: Sequence[Detector], *, shown: str) -> None:
+        name = "open"
+        try:
+            for detector in detectors:
+                name = detector.name
+                self._scans.append((name, detector.open(stage=self._stage)))
+        except Exception as error:  # noqa: BLE001 — whatever a detector does wrong, nothing passes
+            self._fail(name, error)
+            return
+        if shown:
+            self._read(shown)
+
+    def _read(self, piece: str, *, is_last: bool = False) -> None:
+        if piece:
+            self._text += piece
+            self._fed_upto += len(piece)
+        name = ""
+        try:
+            safe_upto = self._fed_upto
+            for name, scan in self._scans:
+                safe_upto = min(safe_upto, self._ask(scan, piece=piece, is_last=is_last, detector=name))
+            self._safe_upto = safe_upto
+            self._release()
+        except Exception as error:  # noqa: BLE001 — whatever a detector does wrong, nothing passes
+            self._fail(name, error)
+
+    def _ask(self, scan: Scan, *, piece: str, is_last: bool, detector: str) -> int:
+        """Let a scan read on; return up to where it has decided. Raises ScanFailed where that cannot be."""
+        if is_last:
+            scan.finish()
+        else:
+            scan.feed(piece)
+        for match in scan.take():
+            self._judge(match, detector=detector)
+        upto = self._origin + scan.safe_upto
+        if not self._safe_upto <= upto <= self._fed_upto or (is_last and upto < self._fed_upto):
+            raise ScanFailed("safe_upto")
+        return upto
+
+    def _judge(self, match: Match, *, detector: str) -> None:
+        """Turn a match into a finding, if the policy does something about it."""
+        start, end = self._origin + match.start, self._origin + match.end
+        if not self._safe_upto <= start < end <= self._fed_upto:
+            raise ScanFailed("offsets")
+        by_rules = self._policy.action(match.category, stage=self._stage)
+        action = by_rules if match.action is None else match.action
+        if action is Action.ALLOW or end <= self._shown_upto:
+            return
+        self._found.append(
+            Finding(
+                category=match.category,
+                rule=match.rule,
+                detector=detector,
+                action=action,
+                start=start,
+                end=end,
+                score=match.score,
+            )
+        )
+
+    def _release(self) -> None:
+        """Act on what is decided, from left to right, and let out the text between."""
+        if self._found:
+            due = sorted((f for f in self._found if f.start < self._safe_upto), key=_in_order)
+            self._found = [f for f in self._found if f.start >= self._safe_upto]
+            for finding in due:
+                if finding.action >= Action.REFUSE:
+                    self._let_out(finding.start)
+                    together = [other for other in due if other.start == finding.start]
+                    self._cut(self._decide([*self._passed, *together]))
+                    return
+                if len(self._passed) < MAX_FINDINGS:
+                    self._passed.append(finding)
+                if finding.action is Action.MASK:
+                    self._mask(finding)
+        self._let_out(self._safe_upto)
+
+    def _let_out(self, upto: int) -> None:
+        """Release the text up to a place; what was shown or masked before is not repeated."""
+        start = max(self._text_from, self._shown_upto, self._masked_upto)
+        if start < upto:
+            self._events.add_text(self._text[start - self._text_from : upto - self._text_from])
+        if self._text_from < upto:
+            self._text = self._text[upto - self._text_from :]
+            self._text_from = upto
+
+    def _mask(self, finding: Finding) -> None:
+        """Put one mask in place of a span; spans that overlap share it."""
+        if finding.start >= self._masked_upto:
+            self._let_out(finding.start)
+            self._events.add_mask(finding)
+        self._masked_upto = max(self._masked_upto, finding.end)
+
+    def _decide(self, findings: Iterable[Finding], *, is_degraded: bool = False) -> Decision:
+        kept = tuple(findings)
+        return Decision(
+            id=self._id,
+            stage=self._stage,
+            action=max((finding.action for finding in kept), default=Action.ALLOW),
+            policy=self._policy.id,
+            findings=kept,
+            is_degraded=is_degraded,
+        )
+
+    def _fail(self, detector: str, error: Exception) -> None:
+        # Only the type: an exception's words may quote the text.
+        log.error("detector_failed", detector=detector, error=type(error).__name__, policy=self._policy.id)
+        failure = Finding(
+            category="unavailable",
+            rule=f"unavailable:{detector}",
+            detector=detector,
+            action=Action.REFUSE,
+            start=self._text_from,
+            end=self._fed_upto,
+        )
+        self._cut(self._decide([*self._passed, failure], is_degraded=True))
+
+    def _cut(self, decision: Decision) -> None:
+        self._events.add_cut(decision)
+        self._is_closed = True
+        self._text = ""
+        self._scans.clear()
+        self._found.clear()
+
+
+class _Events:
+    """What the next call hands out, in as few events as possible."""
+
+    def __init__(self) -> None:
+        self._events: list[GateEvent] = []
+        self._pieces: list[str] = []
+        self.is_cut = False
+
+    def add_text(self, text: str) -> None:
+        self._pieces.append(text)
+
+    def add_mask(self, finding: Finding) -> None:
+        self._flush()
+        self._events.append(Masked(ReleasedText(MASK), finding))
+
+    def add_cut(self, decision: Decision) -> None:
+        self._flush()
+        self._events.append(Cut(decision))
+        self.is_cut = True
+
+    def take(self) -> Sequence[GateEvent]:
+        self._flush()
+        events, self._events = self._events, []
+        return events
+
+    def _flush(self) -> None:
+        if self._pieces:
+            self._events.append(Text(ReleasedText("".join(self._pieces))))
+            self._pieces = []
+
+
+async def check(gate: StreamGate, *, text: str) -> Checked:
+    """Send a whole text through a fresh gate."""
+    events = [*await gate.feed(text), *await gate.finish()]
+    pieces: list[ReleasedText] = []
+    for event in events:
+        if isinstance(event, Cut):
+            return Checked(decision=event.decision, text=None)
+        pieces.append(event.text)
+    return Checked(decision=gate.decision, text=joined(pieces))
+
+
+def _in_order(finding: Finding) -> tuple[int, int, int, str, str]:
+    """From left to right; at one place the gravest first, then the longest; then anything that is always the same."""
+    return finding.start, -finding.action, -finding.end, finding.detector, finding.rule

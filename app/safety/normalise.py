@@ -1,0 +1,96 @@
+"""What two spellings of a text have in common: full width, case, accents and invisible characters do not count.
+
+Every code point is folded by itself, so the result never depends on how a stream was cut, and everything that is found
+in the folded text has an exact place in the original. NFKD and not NFKC for that reason: composing looks at neighbours.
+Traditional and simplified characters are still told apart; a one-to-one table would go into `fold`.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from enum import IntEnum
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+_INVISIBLE = frozenset({"Mn", "Me", "Cf", "Cc", "Cs", "Co"})
+_CJK = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x3FFFF),
+    (0x3007, 0x3007),  # 〇
+    (0x2E80, 0x2FDF),  # radicals
+    (0x3041, 0x312F),  # kana and bopomofo
+    (0x1100, 0x11FF),  # hangul, as NFKD leaves it
+)
+_SENTENCE_ENDS = frozenset("。!?")
+MASK = "███"
+"""Stands for a masked span whatever its length. Unlike `***` it means nothing in Markdown and nothing in HTML."""
+
+
+class Memo(dict[str, Value]):
+    """A function of one character, remembered. It grows on use and stops at `limit`, so no text can fill the memory."""
+
+    def __init__(self, function: Callable[[str], Value], *, limit: int = 1 << 16) -> None:
+        """Start empty."""
+        super().__init__()
+        self._function = function
+        self._limit = limit
+
+    def __missing__(self, char: str) -> Value:
+        value = self._function(char)
+        if len(self) < self._limit:
+            self[char] = value
+        return value
+
+
+def fold(char: str) -> str:
+    """Return what a code point counts as: nothing, one character, or several. Folding twice changes nothing."""
+    if char.isspace():
+        return " "
+    text = char
+    while True:
+        spelled = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        folded = "".join(c for c in spelled if unicodedata.category(c) not in _INVISIBLE)
+        if folded == text:
+            return folded
+        text = folded
+
+
+class Kind(IntEnum):
+    """What a folded character is to the matching of phrases."""
+
+    OTHER = 0
+    WORD = 1
+    """A letter or digit of a script that separates its words; also a mask, so that masking makes no new words."""
+    CJK = 2
+    """Chinese, Japanese, Korean: words touch each other."""
+    SEPARATOR = 3
+    SPACE = 4
+    MARKUP = 5
+    """Marks that Markdown swallows: `bo**mb**` is shown as one word."""
+
+
+def classify(char: str) -> Kind:
+    """Return the kind of one folded character."""
+    if char == " ":
+        return Kind.SPACE
+    if char in "*_~`":
+        return Kind.MARKUP
+    if _is_cjk(ord(char)):
+        return Kind.CJK
+    if char.isalnum() or char in MASK:
+        return Kind.WORD
+    # Separators are skipped, but no phrase reaches over the end of a sentence.
+    if char in _SENTENCE_ENDS:
+        return Kind.OTHER
+    return Kind.SEPARATOR if unicodedata.category(char)[0] in "PSZ" else Kind.OTHER
+
+
+def _is_cjk(code: int) -> bool:
+    return any(first <= code <= last for first, last in _CJK)
+
+
+FOLDED: Memo[str] = Memo(fold)
+"""`fold`, remembered. Keys are any code point."""
+KINDS: Memo[Kind] = Memo(classify)
+"""`classify`, remembered. Keys are folded characters."""

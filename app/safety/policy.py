@@ -1,0 +1,128 @@
+"""What the filter does about what it finds: categories, and what happens to each in which stage. Frozen.
+
+`app.safety.policy_file` reads one from a file.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from types import MappingProxyType
+from typing import Final
+
+from app.domain.verdicts import Action, Stage
+from app.safety.normalise import MASK
+from app.safety.phrases import Phrase, phrase_id, squeeze
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What is done about a category in some stages."""
+
+    category: str
+    stages: frozenset[Stage]
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhraseList:
+    """Phrases of one category and language, and where they come from."""
+
+    name: str
+    category: str | None
+    """None where phrases are only allowed."""
+    language: str
+    phrases: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    action: Action | None = None
+    """In every stage, in place of the rules: a list on trial only flags."""
+    is_firm: bool = False
+    """Phrases that are allowed, in this list or another, do not excuse a hit of this one."""
+    source: str = ""
+    reviewed_on: date | None = None
+    reviewer: str = ""
+
+    def entries(self) -> Iterator[Phrase]:
+        """Yield the phrases as the automaton takes them. A rule is `list:id`, the id a hash of the phrase."""
+        for text in self.phrases:
+            yield Phrase(
+                text=text,
+                rule=f"{self.name}:{phrase_id(text)}",
+                category=self.category or "",
+                action=self.action,
+                is_firm=self.is_firm,
+            )
+        for text in self.allowed:
+            yield Phrase(text=text, is_allowed=True)
+
+
+TEST_LISTS: Final = (
+    PhraseList(
+        name="test",
+        category="test",
+        language="any",
+        phrases=("haina-blocked-test-phrase", "海纳测试禁语"),
+        action=Action.REFUSE,
+        is_firm=True,
+    ),
+    PhraseList(
+        name="test-flag",
+        category="test",
+        language="any",
+        phrases=("haina-flagged-test-phrase",),
+        action=Action.FLAG,
+        is_firm=True,
+    ),
+)
+"""Part of every policy, so that an operator can see the filter work without typing anything vile. The third of them,
+the made-up identity number, is in `app.safety.patterns`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Rules and lists, frozen. Make one with `make_policy`."""
+
+    id: str
+    """`name@` and the first 12 hexadecimal digits of the SHA-256 of what decides: rules, phrases, the test phrases."""
+    name: str
+    rules: tuple[Rule, ...]
+    lists: tuple[PhraseList, ...]
+    actions: Mapping[tuple[str, Stage], Action]
+    """The rules, by category and stage."""
+
+    def action(self, category: str, *, stage: Stage) -> Action:
+        """Return what is done about a category; nothing, where no rule speaks of it in this stage."""
+        return self.actions.get((category, stage), Action.ALLOW)
+
+    def phrases(self) -> Iterator[Phrase]:
+        """Yield the phrases of all lists."""
+        for phrase_list in self.lists:
+            yield from phrase_list.entries()
+
+
+def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
+    """Return a policy of parts that are known to be sound, the test phrases added."""
+    every = (*TEST_LISTS, *lists)
+    actions = {(rule.category, stage): rule.action for rule in rules for stage in rule.stages}
+    canonical = {
+        "name": name,
+        "mask": MASK,
+        "rules": sorted((category, stage, action) for (category, stage), action in actions.items()),
+        "lists": sorted(_canonical(phrase_list) for phrase_list in every),
+    }
+    digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
+    return Policy(
+        id=f"{name}@{digest[:12]}", name=name, rules=tuple(rules), lists=every, actions=MappingProxyType(actions)
+    )
+
+
+def _canonical(phrase_list: PhraseList) -> list[object]:
+    return [
+        phrase_list.name,
+        phrase_list.category or "",
+        -1 if phrase_list.action is None else phrase_list.action,
+        phrase_list.is_firm,
+        sorted(squeeze(phrase) for phrase in phrase_list.phrases),
+        sorted(squeeze(phrase) for phrase in phrase_list.allowed),
+    ]

@@ -1,0 +1,296 @@
+"""A policy as a file: TOML, read strictly.
+
+    name = "general"
+    files = ["builtin:drugs-zh", "house-rules.toml"]     # lists of phrases, beside this file or shipped
+
+    [[rules]]
+    category = "drugs"
+    stages = ["input", "history", "output", "export"]
+    action = "refuse"                                    # allow, flag, mask, refuse, handoff
+
+    [[lists]]                                            # a list may also stand here
+    name = "competitors"
+    category = "advertising"
+    language = "en"
+    phrases = ["buy at example corp"]
+    allow = ["example corp's annual report"]             # excuses hits that lie within it
+
+A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
+`# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
+wrong is told with its line, and the policy is not taken.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date as Date  # noqa: N812 — a key is called date
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.domain.verdicts import Action, Stage
+from app.safety.phrases import squeeze
+from app.safety.policy import TEST_LISTS, PhraseList, Policy, Rule, make_policy
+
+BUILTIN_POLICY: Final = Path(__file__).parent / "policies" / "general.toml"
+_BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
+MAX_PHRASE_LENGTH: Final = 200
+"""Folded characters; bounds what is held back."""
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+_Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+_ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
+_Language = Literal["en", "zh", "any"]
+
+
+class InvalidPolicy(Exception):
+    """A policy file, or a list that it names, cannot be used. `faults` has one line for each reason."""
+
+    def __init__(self, *faults: str) -> None:
+        """Each fault begins with file and line, where there is one."""
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def load_policy(path: Path | None = None) -> Policy:
+    """Read a policy file and the lists that it names; without a path the built-in policy.
+
+    Raises InvalidPolicy.
+    """
+    return _Loader(path or BUILTIN_POLICY).load()
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _RuleTable(_Table):
+    category: _Category
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    action: _ActionName
+
+    def rule(self) -> Rule:
+        return Rule(category=self.category, stages=frozenset(self.stages), action=Action[self.action.upper()])
+
+
+class _ListTable(_Table):
+    name: _Name
+    category: _Category | None = None
+    language: _Language
+    phrases: list[str] = []
+    allow: list[str] = []
+    action: _ActionName | None = None
+    firm: bool = False
+    source: str = ""
+    date: Date | None = None
+    reviewer: str = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if not self.phrases and not self.allow:
+            raise ValueError("the list is empty")
+        if self.phrases and self.category is None:
+            raise ValueError("a list of phrases needs a category")
+        return self
+
+    def phrase_list(self) -> PhraseList:
+        return PhraseList(
+            name=self.name,
+            category=self.category,
+            language=self.language,
+            phrases=tuple(self.phrases),
+            allowed=tuple(self.allow),
+            action=Action[self.action.upper()] if self.action else None,
+            is_firm=self.firm,
+            source=self.source,
+            reviewed_on=self.date,
+            reviewer=self.reviewer,
+        )
+
+
+class _ListFile(_ListTable):
+    source: Annotated[str, Field(min_length=1)]
+    date: Date
+    reviewer: Annotated[str, Field(min_length=1)]
+
+
+class _PolicyFile(_Table):
+    name: _Name
+    files: list[str] = []
+    rules: list[_RuleTable] = []
+    lists: list[_ListTable] = []
+
+
+_Model = TypeVar("_Model", bound=_Table)
+
+
+class _Source:
+    """A file that is being read, and where in it things stand."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        try:
+            self.text = path.read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise InvalidPolicy(f"{path}: there is no such file") from None
+        except UnicodeDecodeError:
+            raise InvalidPolicy(f"{path}: not UTF-8") from None
+        except OSError as error:
+            raise InvalidPolicy(f"{path}: {error.strerror}") from error
+        self.lines = self.text.splitlines()
+
+    def at(self, reason: str, *, line: int | None = None) -> str:
+        """Return a fault, with its line where one is known."""
+        return f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
+
+    def line_of_table(self, name: str, *, number: int) -> int:
+        """Return the line of the `number`th `[[name]]`, from 0; 0 where it is not written so."""
+        headers = [n for n, line in enumerate(self.lines, 1) if line.split("#")[0].strip() == f"[[{name}]]"]
+        return headers[number] if number < len(headers) else 0
+
+    def line_of_key(self, key: str, *, after: int = 0) -> int | None:
+        """Return the first line after another that sets a key."""
+        starts = enumerate(self.lines[after:], after + 1)
+        return next((n for n, line in starts if line.replace("#", "").split("=")[0].split(":")[0].strip() == key), None)
+
+    def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
+        """Return the line on which a phrase is written for the nth time, from 0."""
+        found = [
+            n
+            for n, line in enumerate(self.lines[after:], after + 1)
+            for _ in range(line.count(f'"{phrase}"') or line.strip().removeprefix("+").strip() == phrase)
+        ]
+        return found[min(occurrence, len(found) - 1)] if found else None
+
+    def toml(self) -> dict[str, object]:
+        """Parse."""
+        try:
+            return tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidPolicy(self.at(str(error))) from None
+
+    def list_text(self) -> dict[str, object]:
+        """Parse a `.txt`: `# key: value` lines, then phrases, `+` before the allowed ones."""
+        table: dict[str, object] = {}
+        phrases: list[str] = []
+        allowed: list[str] = []
+        for line in (line.strip() for line in self.lines):
+            if line.startswith("#") and ":" in line and not phrases and not allowed:
+                key, _, value = line[1:].partition(":")
+                table[key.strip()] = value.strip()
+            elif line.startswith("+"):
+                allowed.append(line[1:].strip())
+            elif line and not line.startswith("#"):
+                phrases.append(line)
+        return {**table, "phrases": phrases, "allow": allowed}
+
+    def read(self, model: type[_Model], table: Mapping[str, object]) -> _Model:
+        """Return the typed content. Raises InvalidPolicy with every fault."""
+        try:
+            return model.model_validate(table)
+        except ValidationError as error:
+            raise InvalidPolicy(
+                *(self._describe(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
+            ) from None
+
+    def _describe(self, place: tuple[int | str, ...], kind: str, message: str) -> str:
+        """Turn pydantic's path to a value (`rules`, 2, `action`) into a line and words. The value is not repeated."""
+        words = {"extra_forbidden": "there is no such key", "missing": "is required"}.get(kind)
+        reason = words or message.removeprefix("Value error, ")
+        numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
+        keys = [part for part in place if isinstance(part, str)]
+        after = 0
+        if numbered and numbered[0][0] in {"rules", "lists"}:
+            after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
+        line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
+        where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
+        return self.at(f"{where}: {reason}" if where else reason, line=line or after or None)
+
+
+class _Loader:
+    """Reads a policy and everything that it names, and gathers what is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._faults: list[str] = []
+
+    def load(self) -> Policy:
+        source = _Source(self._path)
+        document = source.read(_PolicyFile, source.toml())
+        rules = [table.rule() for table in document.rules]
+        lists = [self._read_list(name, policy=source) for name in document.files]
+        for number, table in enumerate(document.lists):
+            lists.append(table.phrase_list())
+            self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
+        self._check_names(source, lists=lists)
+        self._check_rules(source, rules=rules, lists=lists)
+        if self._faults:
+            raise InvalidPolicy(*self._faults)
+        return make_policy(document.name, rules=rules, lists=lists)
+
+    def _read_list(self, name: str, *, policy: _Source) -> PhraseList:
+        if name.startswith("builtin:"):
+            path = _BUILTIN_LISTS / f"{name.removeprefix('builtin:')}.toml"
+            if not path.is_file():
+                known = ", ".join(sorted(file.stem for file in _BUILTIN_LISTS.glob("*.toml")))
+                line = policy.line_of_phrase(name, occurrence=0)
+                raise InvalidPolicy(policy.at(f"there is no list {name}; there are {known}", line=line))
+        else:
+            path = self._path.parent / name
+        source = _Source(path)
+        table = source.list_text() if path.suffix == ".txt" else source.toml()
+        phrase_list = source.read(_ListFile, table).phrase_list()
+        self._check_phrases(phrase_list, source=source)
+        return phrase_list
+
+    def _check_names(self, source: _Source, *, lists: Sequence[PhraseList]) -> None:
+        seen = {phrase_list.name for phrase_list in TEST_LISTS}
+        for phrase_list in lists:
+            if phrase_list.name in seen:
+                self._faults.append(source.at(f"a second list named {phrase_list.name}"))
+            seen.add(phrase_list.name)
+
+    def _check_rules(self, source: _Source, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> None:
+        found = {phrase_list.category for phrase_list in lists if phrase_list.category} | {"test", "personal_data"}
+        seen: set[tuple[str, Stage]] = set()
+        for number, rule in enumerate(rules):
+            line = source.line_of_table("rules", number=number)
+            if rule.category not in found:
+                self._faults.append(source.at(f"nothing finds the category {rule.category}", line=line))
+            for stage in sorted(rule.stages):
+                if (rule.category, stage) in seen:
+                    self._faults.append(source.at(f"a second rule for {rule.category} in {stage}", line=line))
+                seen.add((rule.category, stage))
+        ruled = {rule.category for rule in rules}
+        for phrase_list in lists:
+            if phrase_list.category and phrase_list.action is None and phrase_list.category not in ruled:
+                self._faults.append(
+                    source.at(f"list {phrase_list.name}: no rule speaks of the category {phrase_list.category}")
+                )
+
+    def _check_phrases(self, phrase_list: PhraseList, *, source: _Source, after: int = 0) -> None:
+        seen: dict[str, int] = {}
+        spelled: dict[str, int] = {}
+        every = (*phrase_list.phrases, *phrase_list.allowed)
+        for number, phrase in enumerate(every, 1):
+            squeezed = squeeze(phrase)
+            occurrence = spelled[phrase] = spelled.get(phrase, -1) + 1
+            reason = _fault_in(squeezed)
+            if squeezed in seen:
+                reason = f"the same as entry {seen[squeezed]}"
+            if reason:
+                line = source.line_of_phrase(phrase, occurrence=occurrence, after=after)
+                self._faults.append(source.at(f"list {phrase_list.name}, entry {number}: {reason}", line=line))
+            seen.setdefault(squeezed, number)
+
+
+_REASONS: Final[Sequence[tuple[Callable[[str], bool], str]]] = (
+    (lambda squeezed: not squeezed, "empty, or without a letter"),
+    (lambda squeezed: len(squeezed) == 1, "a single character would stop too much"),
+    (lambda squeezed: len(squeezed) > MAX_PHRASE_LENGTH, f"longer than {MAX_PHRASE_LENGTH} characters"),
+)
+
+
+def _fault_in(squeezed: str) -> str | None:
+    return next((reason for is_wrong, reason in _REASONS if is_wrong(squeezed)), None)
