@@ -1,0 +1,1 @@
+"""Prompt formats, the built-in templates, and the prompt library's files."""

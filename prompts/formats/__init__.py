@@ -1,0 +1,1 @@
+"""Messages to token ids, one file a model family."""
