@@ -1,0 +1,302 @@
+"""A path, a hub id or `default` → a model ready to serve, its tokenizer and its profile.
+
+Everything that transformers knows by itself can be loaded; remote code never is. What goes wrong is a `LoadFailed` with
+one line for the operator.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+from app.domain.errors import InvalidInput
+from app.domain.generation import ModelProfile
+from app.domain.models import Sampling
+from app.domain.ports import PromptFormat
+from app.worker import baichuan, embedded
+from app.worker.failures import LoadFailed
+from app.worker.vocabulary import Vocabulary
+from prompts.formats.registry import load_format
+from prompts.formats.tokenizer import Tokenizer as PromptTokenizer
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["none", "8bit", "4bit"]
+
+_FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+_CPU_SLOTS = 4
+_MAX_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelChoice:
+    """What to load."""
+
+    path: str = "default"
+    """A folder, a hub id, or `default`: the embedded model."""
+    dtype: Dtype = "auto"
+    quantize: Quantize = "none"
+    revision: str | None = None
+    """Of a hub id."""
+    data_dir: Path
+    """Where the embedded model's conversion is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in eval mode on its device, and what the server has to know about it."""
+
+    model: Any
+    vocabulary: Vocabulary
+    vocab_size: int
+    hidden_ids: frozenset[int]
+    """Tokens that are never shown."""
+    profile: ModelProfile
+    prompt_format: PromptFormat | None
+    """None: the model completes text only."""
+    slots: int
+    """How many requests fit, a fair guess."""
+
+
+def load(choice: ModelChoice, *, report: embedded.Report) -> LoadedModel:
+    """Load the model. Raises LoadFailed."""
+    try:
+        return _load(choice, report=report)
+    except (embedded.EmbeddedModelMissing, embedded.NoRoomForModel) as error:
+        raise LoadFailed(str(error)) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise LoadFailed(f"no memory for the model {choice.path}: try --quantize 8bit or 4bit") from error
+    except SafetensorError as error:
+        raise LoadFailed(f"a weights file of {choice.path} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise LoadFailed(f"the model {choice.path} cannot be loaded: {_first_line(error)}") from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise LoadFailed(f"the model {choice.path} cannot be loaded: {_first_line(error)}") from error
+        raise LoadFailed(f"no memory for the model {choice.path}") from error
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(flag in flags for flag in _FAST_BFLOAT16)
+
+
+def _load(choice: ModelChoice, *, report: embedded.Report) -> LoadedModel:
+    is_embedded = choice.path == "default"
+    source = choice.path
+    if is_embedded:
+        source = str(embedded.ensure_converted(data_dir=choice.data_dir, report=report))
+    report("weights", 0.5)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
+    dtype = _dtype(choice.dtype)
+    with _reported_weights(report):
+        if baichuan.is_official(source):
+            quantization = _quantization(choice.quantize, dtype=dtype)
+            model, tokenizer = baichuan.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
+        else:
+            model, tokenizer = _load_standard(source, choice=choice, dtype=dtype)
+    model.eval()
+    report("warm_up", 0.95)
+    _warm_up(model)
+    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, is_embedded=is_embedded)
+
+
+def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
+    """Load what transformers knows by itself."""
+    where: dict[str, Any] = {"trust_remote_code": False, "revision": choice.revision}
+    if Path(source).is_dir():
+        if not (Path(source) / "config.json").is_file():
+            raise LoadFailed(f"there is no config.json in {source}")
+        where["local_files_only"] = True
+    elif source.startswith((".", "/", "~")):
+        raise LoadFailed(f"there is no folder {source}")
+    config = AutoConfig.from_pretrained(source, **where)
+    tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    if not getattr(tokenizer, "is_fast", False):
+        raise LoadFailed(f"the model {source} has no fast tokenizer (tokenizer.json)")
+    model = AutoModelForCausalLM.from_pretrained(
+        source,
+        config=config,
+        dtype=dtype,
+        device_map={"": _device()} if torch.cuda.is_available() else None,
+        quantization_config=_quantization(choice.quantize, dtype=dtype),
+        **where,
+    )
+    return model, tokenizer.backend_tokenizer
+
+
+def _described(
+    model: Any, *, tokenizer: Tokenizer, choice: ModelChoice, dtype: torch.dtype, is_embedded: bool
+) -> LoadedModel:
+    vocabulary = Vocabulary(tokenizer)
+    config = model.config.get_text_config()
+    prompt_format = _prompt_format(vocabulary)
+    is_baichuan = prompt_format is not None and prompt_format.name == "baichuan2"
+    format_ids = prompt_format.stop_token_ids if prompt_format else ()
+    stop_token_ids = tuple(dict.fromkeys((*_stop_token_ids(model), *format_ids)))
+    context_length = int(config.max_position_embeddings)
+    name = embedded.MODEL_ID if is_embedded else _name(choice.path)
+    profile = ModelProfile(
+        id=name,
+        title=embedded.TITLE if is_embedded else name.rpartition("/")[2],
+        prompt_format=prompt_format.name if prompt_format else None,
+        context_length=context_length,
+        stop_token_ids=stop_token_ids,
+        defaults=_defaults(model, context_length=context_length),
+        revision=_revision(choice, model=model, is_embedded=is_embedded),
+        quantization=choice.quantize,
+        dtype=str(dtype).removeprefix("torch."),
+        is_embedded=is_embedded,
+        license_url=embedded.LICENSE_URL if is_embedded else baichuan.LICENSE_URL if is_baichuan else "",
+        source_url=embedded.SOURCE_URL if is_embedded else baichuan.SOURCE_URL if is_baichuan else "",
+    )
+    return LoadedModel(
+        model=model,
+        vocabulary=vocabulary,
+        vocab_size=int(config.vocab_size),
+        hidden_ids=vocabulary.special_ids | frozenset(stop_token_ids),
+        profile=profile,
+        prompt_format=prompt_format,
+        slots=_slots(model, context_length=context_length),
+    )
+
+
+def _dtype(name: Dtype) -> torch.dtype:
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+
+
+def _device() -> str:
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _quantization(quantize: Quantize, *, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    if quantize == "none":
+        return None
+    try:
+        import bitsandbytes  # noqa: F401, PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise LoadFailed("--quantize needs bitsandbytes: pip install 'haina[quantize]'") from error
+    # It warns about a cast for every layer and step.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"load_in_8bit": True}
+    if quantize == "4bit":
+        options = {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": dtype,
+        }
+    return BitsAndBytesConfig(llm_int8_skip_modules=["lm_head"], **options)  # type: ignore[no-untyped-call]
+
+
+def _warm_up(model: Any) -> None:
+    """Run one token: what cannot run fails now, not in the first request. Raises LoadFailed."""
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
+    except AssertionError as error:  # how bitsandbytes says that a layer's shape does not suit it
+        raise LoadFailed(f"the model cannot run on this device: {error}") from error
+
+
+def _stop_token_ids(model: Any) -> tuple[int, ...]:
+    found = model.generation_config.eos_token_id
+    if found is None:
+        found = model.config.get_text_config().eos_token_id
+    if found is None:
+        return ()
+    return tuple(found) if isinstance(found, list | tuple) else (int(found),)
+
+
+def _defaults(model: Any, *, context_length: int) -> Sampling:
+    """Return the model's own sampling, else OpenAI's defaults; half the context is for the answer."""
+    config = model.generation_config
+    is_greedy = config.do_sample is False and config.temperature is None
+
+    def value(name: str, default: Any) -> Any:
+        found = getattr(config, name, None)
+        return default if found is None else found
+
+    return Sampling(
+        temperature=0.0 if is_greedy else float(value("temperature", 1.0)),
+        top_p=float(value("top_p", 1.0)),
+        top_k=int(value("top_k", 0)),
+        repetition_penalty=float(value("repetition_penalty", 1.0)),
+        max_tokens=min(int(value("max_new_tokens", 2048)), context_length // 2),
+    )
+
+
+def _prompt_format(vocabulary: Vocabulary) -> PromptFormat | None:
+    """Return the prompt format that the vocabulary's control tokens speak of."""
+    try:
+        return load_format(None, PromptTokenizer.from_json(vocabulary.json))
+    except InvalidInput:
+        return None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _name(path: str) -> str:
+    return Path(path).resolve().name if Path(path).is_dir() else path
+
+
+def _revision(choice: ModelChoice, *, model: Any, is_embedded: bool) -> str:
+    if is_embedded:
+        return f"{embedded.DISTRIBUTION} {embedded.VERSION} Q4_1"
+    return getattr(model.config, "_commit_hash", None) or choice.revision or ""
+
+
+def _slots(model: Any, *, context_length: int) -> int:
+    """Guess how many full contexts fit beside the weights."""
+    if not torch.cuda.is_available():
+        return _CPU_SLOTS
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    slot_bytes: int = 2 * config.num_hidden_layers * heads * head_dim * context_length * model.dtype.itemsize
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return max(1, min(_MAX_SLOTS, int(free_bytes * 0.8) // slot_bytes))
+
+
+class _Bar(EmptyTqdm):
+    """Stands in for transformers' progress bar and draws nothing."""
+
+    def __init__(self, report: embedded.Report, items: Sequence[Any] = (), **options: Any) -> None:
+        super().__init__(items, **options)  # type: ignore[no-untyped-call]
+        self._items = items
+        self._report = report
+
+    def __iter__(self) -> Iterator[Any]:
+        total = len(self._items) if hasattr(self._items, "__len__") else 0
+        for n, item in enumerate(self._items):
+            if total:
+                self._report("weights", 0.5 + 0.45 * n / total)
+            yield item
+
+
+@contextmanager
+def _reported_weights(report: embedded.Report) -> Iterator[None]:
+    """Tell how far transformers is with the weights."""
+    previous = set_tqdm_hook(lambda _factory, args, kwargs: _Bar(report, *args, **kwargs))
+    try:
+        yield
+    finally:
+        set_tqdm_hook(previous)
