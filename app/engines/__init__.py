@@ -1,0 +1,1 @@
+"""Clients of engines over HTTP, and the scripted engine."""
