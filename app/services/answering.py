@@ -1,0 +1,322 @@
+"""The life of a turn: wait for the model, take a slot, ask the engine, let the gate decide, close the answer.
+
+Every turn ends exactly once, in every path, and nothing is shown that the gate did not release.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import structlog
+
+from app.domain.errors import (
+    ChatError,
+    ContentBlocked,
+    ContextLengthExceeded,
+    EngineStarting,
+    EngineUnavailable,
+    SafetyUnavailable,
+    StorageFailure,
+)
+from app.domain.events import Ended, Started, Waiting
+from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
+from app.domain.models import Message, MessageState, Receipt, Sampling, now
+from app.domain.ports import Engine, Filter, Gate, Storage
+from app.domain.verdicts import Cut, Decision, GateEvent, Stage
+from app.services.hits import hits_of
+from app.services.queue import FairQueue
+from app.services.stats import Stats
+from app.services.turns import Journal, Turn, Turns
+
+log = structlog.get_logger()
+
+DEFAULT_MAX_TOKENS = 1024
+_STATUS_EVERY_S = 0.5
+_SAVE_TRIES = 20
+_SAVE_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """How a generation ended."""
+
+    state: MessageState
+    receipt: Receipt | None = None
+    category: str | None = None
+    error: ChatError | None = None
+
+
+class Answering:
+    """Runs turns."""
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        content_filter: Filter,
+        engine: Engine,
+        queue: FairQueue,
+        turns: Turns,
+        journal: Journal,
+        stats: Stats,
+        load_patience_s: float = 1800.0,
+    ) -> None:
+        """`load_patience_s` is how long a question waits for a model that is still loading."""
+        self._storage = storage
+        self._filter = content_filter
+        self._engine = engine
+        self._queue = queue
+        self._turns = turns
+        self._journal = journal
+        self._stats = stats
+        self._load_patience_s = load_patience_s
+
+    async def admit(self, turn: Turn) -> None:
+        """Refuse before anything is saved where no engine could answer in time, or the queue is full.
+
+        Raises EngineUnavailable, EngineStarting, EngineBusy.
+        """
+        self._queue.require_room()
+        if turn.is_patient:
+            return
+        status = await self._engine.status()
+        if status.state is EngineState.DOWN:
+            raise EngineUnavailable(status.detail)
+        if status.state is not EngineState.READY:
+            raise EngineStarting(stage=status.stage, progress=status.progress)
+
+    def start(self, turn: Turn) -> None:
+        """Begin a turn whose question and answer are saved."""
+        self._turns.add(turn)
+        self._journal.follow(turn)
+        turn.task = asyncio.create_task(self._run(turn), name=f"turn-{turn.id}")
+
+    async def _run(self, turn: Turn) -> None:
+        """Generate, then close the answer: in this order, whatever happens, exactly once."""
+        gate_decisions: list[Decision] = []
+        outcome = await self._outcome(turn, gate_decisions)
+        answer = await self._finish(turn, outcome, gate_decisions)
+        error = {"code": outcome.error.code, **outcome.error.data} if outcome.error else {}
+        turn.log.append(Ended(answer=answer, error=error, title=turn.title))
+        self._turns.retire(turn)
+        self._stats.ended(answer)
+
+    async def _outcome(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+        """Run the generation as a task of its own, so that Stop ends it and not the turn."""
+        generation = asyncio.create_task(self._generate(turn, decisions))
+        turn.generation = generation
+        if turn.is_stopping:
+            generation.cancel()
+        try:
+            await asyncio.wait({generation})
+        except asyncio.CancelledError:  # the server goes down
+            generation.cancel()
+            await asyncio.wait({generation})
+        if generation.cancelled():
+            return _Outcome(state=MessageState.STOPPED if turn.is_stopping else MessageState.INTERRUPTED)
+        error = generation.exception()
+        if error is None:
+            return generation.result()
+        if isinstance(error, ContentBlocked | SafetyUnavailable):
+            return _Outcome(state=MessageState.BLOCKED, category=str(error.data.get("category", "")), error=error)
+        if isinstance(error, ChatError):
+            return _Outcome(state=MessageState.FAILED, error=error)
+        # A fault of ours. Its message may quote text, so only its kind and place are logged.
+        frames = [f"{frame.filename}:{frame.lineno}" for frame in _frames(error)]
+        log.error("turn_failed", turn_id=turn.id, error=type(error).__name__, frames=frames[-6:])
+        return _Outcome(state=MessageState.FAILED, error=ChatError())
+
+    async def _generate(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+        """Ask the engine; where it went back to loading before its first word, wait for it again."""
+        deadline = monotonic() + self._load_patience_s
+        while True:
+            pieces = len(turn.pieces)
+            try:
+                return await self._attempt(turn, decisions)
+            except EngineStarting:
+                if not turn.is_patient or len(turn.pieces) > pieces or monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_STATUS_EVERY_S)
+
+    async def _attempt(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+        """Let the gate decide, piece by piece, what is shown of what the engine says."""
+        status = await self._ready(turn)
+        self._queue.resize(status.slots)
+        began = monotonic()
+        async with self._queue.enter(turn.account_id) as place:
+            async for waiting in place.wait():
+                turn.wait(waiting)
+            queued_s = monotonic() - began
+            status = await self._ready(turn)
+            prompt, request = await self._request(turn, status)
+            turn.log.append(Started(model=_model_name(status), dropped_messages=prompt.dropped))
+            gate = self._gate(turn)
+            finish: Finish = Finish(reason=FinishReason.STOP)
+            first_token_s: float | None = None
+            asked_at, tokens = monotonic(), 0
+            decision: Decision | None = None
+            async with aclosing(self._engine.generate(request)) as items:
+                async for item in items:
+                    if isinstance(item, Finish):
+                        finish = item
+                        break
+                    tokens += item.tokens
+                    if first_token_s is None:
+                        first_token_s = monotonic() - asked_at
+                        self._stats.first_token(first_token_s)
+                    decision = _release(turn, await gate.feed(item.text))
+                    self._stats.tokens(item.tokens)
+                    if decision:
+                        break
+            decision = decision or _release(turn, await gate.finish())
+            decisions.extend(gate.decisions)
+        receipt = Receipt(
+            model=_model_name(status),
+            model_revision=status.profile.revision if status.profile else "",
+            quantization=status.profile.quantization if status.profile else "none",
+            template_version_id=turn.template_version_id,
+            sampling=request.sampling,
+            policy=self._filter.policy,
+            prompt_tokens=finish.prompt_tokens or prompt.tokens,
+            completion_tokens=finish.completion_tokens or tokens,
+            dropped_messages=prompt.dropped,
+            queued_s=round(queued_s, 3),
+            first_token_s=None if first_token_s is None else round(first_token_s, 3),
+            total_s=round(monotonic() - asked_at, 3),
+            finish_reason="content_filter" if decision else str(finish.reason),
+        )
+        if decision:
+            decisions.append(decision)
+            return _Outcome(
+                state=MessageState.BLOCKED, receipt=receipt, category=decision.category, error=refusal(decision)
+            )
+        return _Outcome(state=MessageState.COMPLETE, receipt=receipt)
+
+    async def _finish(self, turn: Turn, outcome: _Outcome, decisions: Sequence[Decision]) -> Message:
+        """Close the answer's row. A database that refuses is asked again for a while; the parts are saved already."""
+        self._journal.leave(turn)
+        answer = replace(
+            turn.answer,
+            state=outcome.state,
+            text=turn.text,
+            finished_at=now(),
+            category=outcome.category,
+            error_code=outcome.error.code if outcome.error else None,
+            receipt=outcome.receipt,
+        )
+        hits = [hit for decision in decisions for hit in hits_of(decision, account_id=turn.account_id, message=answer)]
+        for _ in range(_SAVE_TRIES):
+            try:
+                async with self._storage.write() as unit:
+                    await unit.messages.finish(
+                        answer.id,
+                        state=answer.state,
+                        text=answer.text,
+                        finished_at=answer.finished_at or now(),
+                        category=answer.category,
+                        error_code=answer.error_code,
+                        receipt=answer.receipt,
+                    )
+                    await unit.hits.add(*hits)
+                    await unit.commit()
+            except StorageFailure as error:
+                log.warning("answer_not_saved", turn_id=turn.id, code=error.code)
+                failure = error
+                await asyncio.sleep(_SAVE_AGAIN_S)
+            else:
+                return answer
+        return replace(answer, state=MessageState.FAILED, error_code=failure.code)
+
+    async def _ready(self, turn: Turn) -> EngineStatus:
+        """Wait for the model to be ready, telling the readers how far it is.
+
+        Raises EngineUnavailable where there is no engine, EngineStarting where it takes too long.
+        """
+        deadline = monotonic() + self._load_patience_s
+        told = None
+        while True:
+            status = await self._engine.status()
+            if status.state is EngineState.READY:
+                return status
+            if status.state is EngineState.DOWN:
+                raise EngineUnavailable(status.detail)
+            if not turn.is_patient or monotonic() > deadline:
+                raise EngineStarting(stage=status.stage, progress=status.progress)
+            waiting = Waiting(stage=status.stage or "start", progress=round(status.progress, 2))
+            if waiting != told:
+                told = waiting
+                turn.wait(waiting)
+            await asyncio.sleep(_STATUS_EVERY_S)
+
+    async def _request(self, turn: Turn, status: EngineStatus) -> tuple[Prompt, GenerationRequest]:
+        """Fill in the model's defaults and fit the messages into its context."""
+        profile = status.profile
+        defaults = profile.defaults if profile else Sampling()
+        sampling = Sampling(max_tokens=DEFAULT_MAX_TOKENS).overridden_by(defaults).overridden_by(turn.sampling)
+        if sampling.seed is None:
+            sampling = replace(sampling, seed=secrets.randbits(31))
+        context_length = profile.context_length if profile else 4096
+        wanted = sampling.max_tokens or DEFAULT_MAX_TOKENS
+        prompt_format = await self._engine.prompt_format()
+        if prompt_format is not None:
+            prompt = await asyncio.to_thread(
+                prompt_format.build, turn.messages, context_length=context_length, max_tokens=wanted
+            )
+        else:
+            estimate = sum(len(message.text) for message in turn.messages) // 2
+            prompt = Prompt(messages=turn.messages, tokens=estimate, max_tokens=wanted)
+        asked_for = turn.sampling.max_tokens
+        if asked_for is not None and not turn.is_patient and prompt.max_tokens < asked_for:
+            raise ContextLengthExceeded(limit=context_length, length=prompt.tokens + asked_for, param="max_tokens")
+        return prompt, GenerationRequest(
+            id=turn.id,
+            owner=turn.account_id,
+            prompt_ids=prompt.ids,
+            messages=prompt.messages,
+            sampling=replace(sampling, max_tokens=prompt.max_tokens),
+            stop_token_ids=prompt_format.stop_token_ids if prompt_format else (),
+            model=turn.model,
+        )
+
+    def _gate(self, turn: Turn) -> Gate:
+        if not turn.answer.continues_id:
+            return self._filter.open(stage=Stage.OUTPUT)
+        return self._filter.continued(turn.text, stage=Stage.OUTPUT)
+
+
+def refusal(decision: Decision) -> ChatError:
+    """Return the error for a text that did not pass."""
+    if decision.is_degraded:
+        return SafetyUnavailable(decision_id=decision.id, category="unavailable")
+    return ContentBlocked(category=decision.category or "", stage=str(decision.stage), decision_id=decision.id)
+
+
+def _release(turn: Turn, events: Sequence[GateEvent]) -> Decision | None:
+    """Show what the gate let through; return its decision where it cut the stream."""
+    for event in events:
+        if isinstance(event, Cut):
+            return event.decision
+        if event.text:
+            turn.release(event.text)
+    return None
+
+
+def _model_name(status: EngineStatus) -> str:
+    return status.profile.title if status.profile else "default"
+
+
+def _frames(error: BaseException) -> list["_Frame"]:
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(_Frame(trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1], trace.tb_lineno))
+        trace = trace.tb_next
+    return frames
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    filename: str
+    lineno: int

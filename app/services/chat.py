@@ -1,0 +1,458 @@
+"""The chat: a question goes in, a turn of its own writes the answer, readers follow its log.
+
+One turn, from top to bottom: `ask` → filter → storage → `_run` → wait for the model → prompt → queue → engine → gate →
+log → storage. Nothing leaves by another way.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from app.domain.errors import (
+    AccessDenied,
+    Conflict,
+    ContentBlocked,
+    InvalidInput,
+    NotFound,
+    SafetyUnavailable,
+    TextTooLong,
+)
+from app.domain.events import Ended, Numbered
+from app.domain.generation import (
+    ChatMessage,
+)
+from app.domain.models import (
+    Account,
+    Conversation,
+    Message,
+    MessageState,
+    Role,
+    Sampling,
+    TemplateVersion,
+    new_id,
+    now,
+)
+from app.domain.ports import Filter, Storage, Unit
+from app.domain.verdicts import NOTHING, Checked, Decision, Stage
+from app.domain.words import Language
+from app.services.answering import Answering, refusal
+from app.services.hits import hits_of
+from app.services.stats import Stats
+from app.services.titles import title_of
+from app.services.turns import Turn, Turns
+from prompts.render import render
+
+log = structlog.get_logger()
+
+MAX_CHARACTERS = 32_000
+"""Of one message: far beyond any context that the models have, and little enough to be read by the filter at once."""
+DEFAULT_MAX_TOKENS = 1024
+_STATUS_EVERY_S = 0.5
+_SAVE_TRIES = 20
+_SAVE_AGAIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a person asks on the page."""
+
+    text: str
+    conversation_id: str | None = None
+    """None starts a new one."""
+    parent_id: str | None = None
+    """The message that it follows; None is the newest one shown."""
+    template: str | None = None
+    """A template's name, for a new conversation."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    language: Language = "en"
+    """In which mistakes in the template's form are named."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiQuestion:
+    """What a program asks: the whole history comes with it."""
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+    model: str = "default"
+    template: str | None = None
+    template_version: int | None = None
+    """None is the live one."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question and its answer as they were saved; the answer is still running, or blocked with its question."""
+
+    conversation: Conversation
+    question: Message
+    answer: Message
+
+
+class Chat:
+    """Asks, answers, stops."""
+
+    def __init__(
+        self, *, storage: Storage, content_filter: Filter, answering: Answering, turns: Turns, stats: Stats
+    ) -> None:
+        """`answering` runs the turns that are asked for here."""
+        self._storage = storage
+        self._filter = content_filter
+        self._answering = answering
+        self._turns = turns
+        self._stats = stats
+
+    # What people do
+
+    async def ask(self, account: Account, question: Question) -> Asked:
+        """Save the question and start its turn.
+
+        Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, EngineBusy, StorageFailure.
+        A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer.
+        """
+        _require_active(account)
+        checked = await self._check(_clean(question.text), stage=Stage.INPUT)
+        async with self._storage.read() as unit:
+            conversation, is_new = await self._conversation(unit, account, question)
+            parent_id = question.parent_id or conversation.leaf_id
+            history = await self._history(unit, conversation, parent_id)
+            version = await _version(unit, conversation.template_version_id)
+        system = await self._system(version, conversation, language=question.language)
+        if is_new and checked.text is not None:
+            title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
+            conversation = replace(conversation, title=title.text or NOTHING)
+        asked = _asked(conversation, parent_id=parent_id, checked=checked)
+        turn = Turn(
+            id=asked.answer.id,
+            account_id=account.id,
+            conversation_id=conversation.id,
+            answer=asked.answer,
+            messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
+            sampling=version.content.sampling if version else Sampling(),
+            template_version_id=conversation.template_version_id,
+            title=conversation.title if is_new else None,
+        )
+        await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
+        return asked
+
+    async def ask_for_program(self, account: Account, question: ApiQuestion) -> Asked:
+        """Save the last question of a program's messages and start its turn.
+
+        Raises what `ask` raises, and ContentBlocked where the filter refuses the question or the history.
+        """
+        _require_active(account)
+        *history, last = question.messages or (ChatMessage(Role.USER, ""),)
+        if last.role is not Role.USER:
+            raise InvalidInput("the last message must be the user's", param="messages")
+        system, version = await self._system_of_program(question)
+        cleared = [await self._cleared_history(message) for message in history]
+        checked = await self._check(_clean(last.text), stage=Stage.INPUT)
+        at = now()
+        conversation = Conversation(
+            id=new_id(),
+            owner_id=account.id,
+            title=NOTHING,
+            created_at=at,
+            updated_at=at,
+            template_version_id=version.id if version else None,
+            source="api",
+        )
+        asked = _asked(conversation, parent_id=None, checked=checked)
+        turn = Turn(
+            id=asked.answer.id,
+            account_id=account.id,
+            conversation_id=conversation.id,
+            answer=asked.answer,
+            messages=(*system, *cleared, ChatMessage(Role.USER, asked.question.text)),
+            sampling=version.content.sampling.overridden_by(question.sampling) if version else question.sampling,
+            model=question.model,
+            template_version_id=conversation.template_version_id,
+            is_patient=False,
+        )
+        await self._save_and_start(account, asked, turn, checked.decision, is_new=True)
+        if checked.text is None:
+            raise refusal(checked.decision)
+        return asked
+
+    async def again(self, account: Account, answer_id: str) -> Asked:
+        """Answer the same question anew, beside the first answer."""
+        return await self._answer_again(account, answer_id, is_continuing=False)
+
+    async def go_on(self, account: Account, answer_id: str) -> Asked:
+        """Continue a cut answer: a new one beside it, which begins with its text."""
+        return await self._answer_again(account, answer_id, is_continuing=True)
+
+    async def stop(self, account: Account, turn_id: str) -> None:
+        """End a turn of one's own now. One that is over stays as it is.
+
+        Raises NotFound for a turn that is unknown or somebody else's.
+        """
+        turn = self._turns.get(turn_id)
+        if turn is None or turn.account_id != account.id:
+            await self._own_answer(account, turn_id)
+        else:
+            turn.stop()
+
+    async def read(self, account: Account, turn_id: str, *, after: int = 0) -> AsyncIterator[Sequence[Numbered]]:
+        """Yield a turn's events after number `after`, in batches, to its end.
+
+        A turn that this process no longer knows is told from the saved answer.
+        Raises NotFound for a turn that is unknown or somebody else's.
+        """
+        turn = self._turns.get(turn_id)
+        if turn is None or turn.account_id != account.id:
+            answer = await self._own_answer(account, turn_id)
+            yield [Numbered(after + 1, Ended(answer=answer, error=_error_data(answer)))]
+            return
+        async for batch in turn.log.read(after):
+            yield batch
+
+    # Inside
+
+    async def _save_and_start(
+        self, account: Account, asked: Asked, turn: Turn, decision: Decision, *, is_new: bool
+    ) -> None:
+        is_blocked = asked.answer.state is MessageState.BLOCKED
+        if not is_blocked:
+            await self._answering.admit(turn)
+        async with self._storage.write() as unit:
+            if await unit.accounts.get(account.id) is None:
+                await unit.accounts.add(account)  # a guest's first question
+            if is_new:
+                await unit.conversations.add(replace(asked.conversation, leaf_id=None))
+            await unit.messages.add(asked.question, asked.answer)
+            await unit.conversations.set_leaf(asked.conversation.id, asked.answer.id, asked.answer.created_at)
+            await unit.hits.add(*hits_of(decision, account_id=account.id, message=asked.question))
+            await unit.commit()
+        self._stats.asked(decision)
+        if not is_blocked:
+            self._answering.start(turn)
+
+    async def _conversation(self, unit: Unit, account: Account, question: Question) -> tuple[Conversation, bool]:
+        if question.conversation_id is not None:
+            conversation = await own_conversation(unit, account, question.conversation_id)
+            if self._turns.is_running_in(conversation.id):
+                raise Conflict(kind="running")
+            return conversation, False
+        version_id = None
+        if question.template:
+            template = await unit.templates.by_name(question.template)
+            if template is None:
+                raise NotFound(kind="template")
+            version_id = template.live_version_id
+        at = now()
+        return Conversation(
+            id=new_id(),
+            owner_id=account.id,
+            title=NOTHING,
+            created_at=at,
+            updated_at=at,
+            template_version_id=version_id,
+            variables=question.variables,
+        ), True
+
+    async def _history(self, unit: Unit, conversation: Conversation, parent_id: str | None) -> list[ChatMessage]:
+        """Return the branch up to `parent_id` as the model may see it.
+
+        Rounds that were blocked, or that have no answer at all, stay out.
+        Raises NotFound where the parent is not of this conversation.
+        """
+        if parent_id is None:
+            return []
+        branch = await unit.messages.branch(parent_id)
+        if not branch or branch[-1].conversation_id != conversation.id:
+            raise NotFound(kind="message")
+        history: list[ChatMessage] = []
+        for question, answer in zip(branch[::2], branch[1::2], strict=False):
+            if question.text and answer.text and answer.state is not MessageState.BLOCKED:
+                history += [ChatMessage(Role.USER, question.text), ChatMessage(Role.ASSISTANT, answer.text)]
+        return history
+
+    async def _system(
+        self, version: TemplateVersion | None, conversation: Conversation, *, language: Language = "en"
+    ) -> list[ChatMessage]:
+        """Return the filled-in template as a system message; what people typed into it is checked like a question."""
+        if version is None:
+            return []
+        text = render(version.content, conversation.variables, language=language)
+        if conversation.variables:
+            checked = await self._check(text, stage=Stage.INPUT)
+            if checked.text is None:
+                raise refusal(checked.decision)
+            text = checked.text
+        return [ChatMessage(Role.SYSTEM, text)] if text else []
+
+    async def _system_of_program(self, question: ApiQuestion) -> tuple[list[ChatMessage], TemplateVersion | None]:
+        if question.template is None:
+            return [], None
+        async with self._storage.read() as unit:
+            template = await unit.templates.by_name(question.template)
+            if template is None:
+                raise NotFound(kind="template", param="prompt_template")
+            wanted = question.template_version
+            version = next(
+                (
+                    version
+                    for version in await unit.templates.versions(template.id)
+                    if (version.id == template.live_version_id if wanted is None else version.number == wanted)
+                ),
+                None,
+            )
+        if version is None:
+            raise NotFound(kind="template", param="prompt_template")
+        checked = await self._check(render(version.content, question.variables, language="en"), stage=Stage.INPUT)
+        if checked.text is None:
+            raise refusal(checked.decision)
+        return [ChatMessage(Role.SYSTEM, checked.text)], version
+
+    async def _cleared_history(self, message: ChatMessage) -> ChatMessage:
+        checked = await self._check(_clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
+        if checked.text is None:
+            raise refusal(checked.decision)
+        return ChatMessage(message.role, checked.text)
+
+    async def _check(self, text: str, *, stage: Stage) -> Checked:
+        """Judge a text; a filter that cannot judge is an error, not a pass."""
+        checked = await self._filter.check(text, stage=stage)
+        if checked.decision.is_degraded:
+            raise SafetyUnavailable(decision_id=checked.decision.id)
+        return checked
+
+    async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
+        _require_active(account)
+        async with self._storage.read() as unit:
+            before = await unit.messages.get(answer_id)
+            if before is None or before.role is not Role.ASSISTANT or before.parent_id is None:
+                raise NotFound(kind="message")
+            conversation = await own_conversation(unit, account, before.conversation_id)
+            if self._turns.is_running_in(conversation.id):
+                raise Conflict(kind="running")
+            question = await unit.messages.get(before.parent_id)
+            if question is None or not question.text:
+                raise NotFound(kind="message")
+            history = await self._history(unit, conversation, question.parent_id)
+            version = await _version(unit, conversation.template_version_id)
+        if is_continuing and not (before.text and can_continue(before)):
+            raise Conflict(kind="continue")
+        system = await self._system(version, conversation)
+        answer = Message(
+            id=new_id(),
+            conversation_id=conversation.id,
+            parent_id=question.id,
+            role=Role.ASSISTANT,
+            text=NOTHING,
+            state=MessageState.RUNNING,
+            created_at=now(),
+            continues_id=before.id if is_continuing else None,
+        )
+        messages = [*system, *history, ChatMessage(Role.USER, question.text)]
+        if is_continuing:
+            messages.append(ChatMessage(Role.ASSISTANT, before.text))
+        turn = Turn(
+            id=answer.id,
+            account_id=account.id,
+            conversation_id=conversation.id,
+            answer=answer,
+            messages=tuple(messages),
+            sampling=version.content.sampling if version else Sampling(),
+            template_version_id=conversation.template_version_id,
+        )
+        if is_continuing:
+            turn.release(before.text)
+        await self._answering.admit(turn)
+        async with self._storage.write() as unit:
+            await unit.messages.add(answer)
+            await unit.conversations.set_leaf(conversation.id, answer.id, answer.created_at)
+            await unit.commit()
+        self._answering.start(turn)
+        return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
+
+    async def _own_answer(self, account: Account, answer_id: str) -> Message:
+        async with self._storage.read() as unit:
+            answer = await unit.messages.get(answer_id)
+            if answer is None or answer.role is not Role.ASSISTANT:
+                raise NotFound(kind="message")
+            await own_conversation(unit, account, answer.conversation_id, kind="message")
+            return answer
+
+
+async def own_conversation(
+    unit: Unit, account: Account, conversation_id: str, *, kind: str = "conversation", with_deleted: bool = False
+) -> Conversation:
+    """Return a conversation of this account.
+
+    Raises NotFound where it is unknown or somebody else's: the two are not told apart.
+    """
+    conversation = await unit.conversations.get(conversation_id, with_deleted=with_deleted)
+    if conversation is None or conversation.owner_id != account.id:
+        raise NotFound(kind=kind)
+    return conversation
+
+
+def can_continue(answer: Message) -> bool:
+    """Whether an answer ended before its model was done."""
+    if answer.state in {MessageState.STOPPED, MessageState.INTERRUPTED, MessageState.FAILED}:
+        return bool(answer.text)
+    is_cut = answer.receipt is not None and answer.receipt.finish_reason == "length"
+    return answer.state is MessageState.COMPLETE and is_cut
+
+
+def _require_active(account: Account) -> None:
+    if account.is_suspended:
+        raise AccessDenied("suspended")
+
+
+def _clean(text: str, *, is_empty_fine: bool = False) -> str:
+    """Return the text as it is kept: lone surrogates and control characters cannot be stored or shown, so they go.
+
+    Raises InvalidInput where nothing is left, TextTooLong beyond MAX_CHARACTERS.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise TextTooLong(limit=MAX_CHARACTERS, length=len(text), param="messages")
+    kept = text.replace("\r\n", "\n").encode("utf-8", "ignore").decode()
+    kept = "".join(char for char in kept if char >= " " or char in "\n\t").replace("\x7f", "")
+    if not kept.strip() and not is_empty_fine:
+        raise InvalidInput("empty", is_empty=True, param="messages")
+    return kept
+
+
+def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checked) -> Asked:
+    """Return the two new rows. A refused question keeps its place, not its text."""
+    at = now()
+    is_blocked = checked.text is None
+    question = Message(
+        id=new_id(),
+        conversation_id=conversation.id,
+        parent_id=parent_id,
+        role=Role.USER,
+        text=checked.text or NOTHING,
+        state=MessageState.BLOCKED if is_blocked else MessageState.COMPLETE,
+        created_at=at,
+        finished_at=at,
+        category=checked.decision.category if is_blocked else None,
+    )
+    answer = Message(
+        id=new_id(),
+        conversation_id=conversation.id,
+        parent_id=question.id,
+        role=Role.ASSISTANT,
+        text=NOTHING,
+        state=MessageState.BLOCKED if is_blocked else MessageState.RUNNING,
+        created_at=at,
+        finished_at=at if is_blocked else None,
+        category=question.category,
+        error_code=ContentBlocked.code if is_blocked else None,
+    )
+    return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
+
+
+async def _version(unit: Unit, version_id: str | None) -> TemplateVersion | None:
+    return await unit.templates.version(version_id) if version_id else None
+
+
+def _error_data(answer: Message) -> dict[str, object]:
+    if not answer.error_code:
+        return {}
+    return {"code": answer.error_code, "category": answer.category or ""}

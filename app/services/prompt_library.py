@@ -1,0 +1,195 @@
+"""The prompt library: templates, their immutable versions, and which of them is live."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from app.domain.errors import ContentBlocked, InvalidInput, NotFound
+from app.domain.models import Account, Template, TemplateDraft, TemplateFile, TemplateVersion, new_id, now
+from app.domain.ports import Filter, Storage, Unit
+from app.domain.verdicts import Stage
+from app.services.accounts import require_admin
+from prompts import library
+
+log = structlog.get_logger()
+
+MAX_MESSAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """A template with its live version, as the chat offers it."""
+
+    template: Template
+    live: TemplateVersion
+
+
+class PromptLibrary:
+    """Lists, edits, compares, rolls back."""
+
+    def __init__(self, storage: Storage, *, content_filter: Filter) -> None:
+        """What an admin publishes goes through the filter too."""
+        self._storage = storage
+        self._filter = content_filter
+
+    async def import_built_in(self) -> int:
+        """Add the templates that came with the program and are not here yet, as version 1; return how many."""
+        async with self._storage.read() as unit:
+            known = {template.name for template in await unit.templates.all()}
+        return await self.import_files([one for one in library.built_in() if one.name not in known], author="Haina")
+
+    async def import_files(self, files: Iterable[TemplateFile], *, author: str) -> int:
+        """Add templates, or new live versions of those that are here and differ; return how many changed.
+
+        Raises ContentBlocked for a text that the filter refuses; nothing is imported then.
+        """
+        files = list(files)
+        for file in files:
+            await self._check(file.content)
+        changed = 0
+        async with self._storage.write() as unit:
+            for file in files:
+                changed += await self._import(unit, file, author=author)
+            await unit.commit()
+        return changed
+
+    async def shelf(self) -> Sequence[Shelf]:
+        """Return every template with its live version, by name."""
+        async with self._storage.read() as unit:
+            shelf = []
+            for template in await unit.templates.all():
+                live = await unit.templates.version(template.live_version_id)
+                if live is not None:
+                    shelf.append(Shelf(template=template, live=live))
+            return shelf
+
+    async def versions(self, name: str) -> tuple[Template, Sequence[TemplateVersion]]:
+        """Return a template and its versions, newest first.
+
+        Raises NotFound.
+        """
+        async with self._storage.read() as unit:
+            template = await _template(unit, name)
+            return template, await unit.templates.versions(template.id)
+
+    async def save(
+        self, admin: Account, name: str, *, content: TemplateDraft, message: str, based_on: int, is_live: bool = True
+    ) -> TemplateVersion:
+        """Make a new version, and the live one of it if wanted.
+
+        Raises AccessDenied, NotFound, InvalidInput where nothing changed or the message is missing, Conflict where
+        somebody else saved a version after `based_on`, ContentBlocked.
+        """
+        require_admin(admin)
+        message = message.strip()
+        if not message or len(message) > MAX_MESSAGE:
+            raise InvalidInput(f"say in 1 to {MAX_MESSAGE} characters what changed and why", param="message")
+        library.check(content)
+        await self._check(content)
+        async with self._storage.write() as unit:
+            template = await _template(unit, name)
+            live = await unit.templates.version(template.live_version_id)
+            content_hash = library.content_hash(content)
+            if live is not None and live.content_hash == content_hash:
+                raise InvalidInput("nothing was changed", param="system")
+            version = TemplateVersion(
+                id=new_id(),
+                template_id=template.id,
+                number=based_on + 1,
+                content=content,
+                content_hash=content_hash,
+                message=message,
+                author=admin.name,
+                created_at=now(),
+            )
+            await unit.templates.add_version(version)
+            if is_live:
+                await unit.templates.set_live(template.id, version.id)
+            await unit.commit()
+        log.info("template_version_saved", template=name, number=version.number, by=admin.id)
+        return version
+
+    async def set_live(self, admin: Account, name: str, *, number: int) -> TemplateVersion:
+        """Make a version the one that new conversations get: forward, or back.
+
+        Raises AccessDenied, NotFound.
+        """
+        require_admin(admin)
+        async with self._storage.write() as unit:
+            template = await _template(unit, name)
+            versions = await unit.templates.versions(template.id)
+            version = next((one for one in versions if one.number == number), None)
+            if version is None:
+                raise NotFound(kind="template")
+            await unit.templates.set_live(template.id, version.id)
+            await unit.commit()
+        log.info("template_version_live", template=name, number=number, by=admin.id)
+        return version
+
+    async def export(self, name: str) -> TemplateFile:
+        """Return the live version as a file holds it.
+
+        Raises NotFound.
+        """
+        async with self._storage.read() as unit:
+            template = await _template(unit, name)
+            live = await unit.templates.version(template.live_version_id)
+        if live is None:
+            raise NotFound(kind="template")
+        return TemplateFile(
+            name=template.name,
+            title=template.title,
+            description=template.description,
+            language=template.language,
+            tags=template.tags,
+            content=live.content,
+        )
+
+    async def _import(self, unit: Unit, file: TemplateFile, *, author: str) -> int:
+        content_hash = library.content_hash(file.content)
+        version = TemplateVersion(
+            id=new_id(),
+            template_id=new_id(),
+            number=1,
+            content=file.content,
+            content_hash=content_hash,
+            message="Imported",
+            author=author,
+            created_at=now(),
+        )
+        known = await unit.templates.by_name(file.name)
+        if known is None:
+            template = Template(
+                id=version.template_id,
+                name=file.name,
+                title=file.title,
+                description=file.description,
+                language=file.language,
+                tags=file.tags,
+                live_version_id=version.id,
+                created_at=version.created_at,
+            )
+            await unit.templates.add(template, version)
+            return 1
+        versions = await unit.templates.versions(known.id)
+        live = next(one for one in versions if one.id == known.live_version_id)
+        if live.content_hash == content_hash:
+            return 0
+        version = replace(version, template_id=known.id, number=versions[0].number + 1)
+        await unit.templates.add_version(version)
+        await unit.templates.set_live(known.id, version.id)
+        return 1
+
+    async def _check(self, content: TemplateDraft) -> None:
+        text = "\n\n".join([content.system, *content.examples, *(one.default for one in content.variables)])
+        checked = await self._filter.check(text, stage=Stage.INPUT)
+        if checked.text is None:
+            raise ContentBlocked(category=checked.decision.category or "", decision_id=checked.decision.id)
+
+
+async def _template(unit: Unit, name: str) -> Template:
+    template = await unit.templates.by_name(name)
+    if template is None:
+        raise NotFound(kind="template")
+    return template
