@@ -1,0 +1,1 @@
+"""The ASGI application: routes, sessions, headers, and where the Gradio pages are mounted."""

@@ -1,0 +1,105 @@
+"""The ASGI application: routes first, then the Gradio pages, and the doorkeeper in front of all."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from itsdangerous import URLSafeTimedSerializer
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from app.domain.errors import ChatError
+from app.domain.models import Account, Message
+from app.domain.ports import Markdown
+from app.domain.words import Language
+from app.services.services import Services
+from app.web import errors, openai_api, operations, page_api, sign_in, turn_stream
+from app.web.doorkeeper import Doorkeeper
+from app.web.drawing import Drawing
+from app.web.sign_in import Forms
+from app.web.turn_stream import DrawAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """What is drawn: made in `ui`, put in by the bootstrap."""
+
+    markdown: Markdown
+    forms: Forms
+    assets: Mapping[str, Path]
+    """Folders of scripts, styles and icons; each is served at `/assets/NAME`."""
+    mount: Callable[[FastAPI], FastAPI]
+    """Mounts the Gradio pages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """Who may come in, and how."""
+
+    secret_key: str
+    has_guests: bool
+    is_open_to_programs: bool
+    """Programs on this machine need no API key."""
+    is_secure: bool
+    """Cookies only over HTTPS."""
+    hosts: tuple[str, ...]
+    """Host headers that are answered; `*` answers all. On loopback this stops a site that points its name here."""
+
+
+def create(
+    services: Services, *, front: Front, door: Door, running: Callable[[], AbstractAsyncContextManager[None]]
+) -> FastAPI:
+    """Return the application; `running` starts and stops what runs beside the requests."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running():
+            yield
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    draw = Drawing(front.markdown)
+    app.include_router(operations.router(services))
+    app.include_router(openai_api.router(services, is_open=door.is_open_to_programs))
+    app.include_router(page_api.router(services, draw))
+    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=_answer_drawer(services, draw)))
+    app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))
+    for name, folder in front.assets.items():
+        app.mount(f"/assets/{name}", _Assets(directory=folder))
+    errors.install(app)
+    app = front.mount(app)
+    app.add_middleware(
+        Doorkeeper,
+        accounts=services.accounts,
+        signer=URLSafeTimedSerializer(door.secret_key, salt="guest"),
+        has_guests=door.has_guests,
+        is_secure=door.is_secure,
+    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(door.hosts), www_redirect=False)
+    return app
+
+
+class _Assets(StaticFiles):
+    """Asked for again at each load, so that an upgrade never mixes old scripts with new ones."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _answer_drawer(services: Services, draw: Drawing) -> DrawAnswer:
+    async def drawn(account: Account, answer: Message, language: Language) -> dict[str, object]:
+        """Draw an answer as its conversation shows it; by itself where it is no longer in the shown branch."""
+        try:
+            thread = await services.conversations.open(account, answer.conversation_id)
+        except ChatError:  # deleted meanwhile, or not to be read just now: the answer is at hand all the same
+            return draw.message(answer, language)
+        return next(
+            (one for one in draw.messages(thread, language) if one["id"] == answer.id), draw.message(answer, language)
+        )
+
+    return drawn

@@ -1,0 +1,159 @@
+"""Stands in front of every route: whose request it is, whether another site sent it, and which headers go back.
+
+Pure ASGI, because Starlette's BaseHTTPMiddleware would copy every chunk of a stream through a queue of its own.
+"""
+
+from urllib.parse import urlsplit
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.domain.errors import AccessDenied, ChatError, NotFound
+from app.domain.models import Account, new_id
+from app.services.accounts import GUEST_DAYS, AccountDesk
+from app.web.errors import respond
+
+SESSION_COOKIE = "haina_session"
+GUEST_COOKIE = "haina_guest"
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/assets/", "/v1/", "/theme.css", "/static/", "/favicon.ico")
+"""Nobody is looked up for these: they are the same for all, or bring a key of their own."""
+_CHAT_PAGE_CALLS = ("startup-events", "heartbeat/", "app_id", "info", "file=", "stream/")
+"""What the chat page's Gradio shell may ask for; it has no functions, so nothing else is answered."""
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
+        "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    ),  # Gradio's templates need inline and eval; nothing may come from, or go to, elsewhere
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Doorkeeper:
+    """Puts the account into `request.state.account` (None where nobody is signed in and guests are not let in)."""
+
+    def __init__(
+        self, app: ASGIApp, *, accounts: AccountDesk, signer: URLSafeTimedSerializer, has_guests: bool, is_secure: bool
+    ) -> None:
+        """`is_secure` marks the cookies for HTTPS only."""
+        self._app = app
+        self._accounts = accounts
+        self._signer = signer
+        self._has_guests = has_guests
+        self._is_secure = is_secure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            _require_same_origin(request)
+            new_guest = await self._identify(request)
+            _require_page_access(request)
+        except AccessDenied as error:
+            if _wants_page(request) and request.url.path.startswith("/admin"):
+                response = RedirectResponse("/login?next=/admin", status_code=303)
+                await response(scope, receive, _with_headers(send))
+            else:
+                await respond(request, error)(scope, receive, _with_headers(send))
+        except ChatError as error:
+            await respond(request, error)(scope, receive, _with_headers(send))
+        else:
+            await self._app(scope, receive, _with_headers(send, cookie=self._guest_cookie(new_guest)))
+
+    async def _identify(self, request: Request) -> str | None:
+        """Set the request's account; return the id of a guest who has just come."""
+        request.state.account = None
+        if request.url.path.startswith(_OPEN_PATHS):
+            return None
+        if token := request.cookies.get(SESSION_COOKIE):
+            request.state.account = await self._accounts.of_session(token)
+        if request.state.account is not None or not self._has_guests:
+            return None
+        guest_id = self._guest_id(request.cookies.get(GUEST_COOKIE, ""))
+        new_guest = None
+        if guest_id is None and request.url.path.startswith("/api/"):
+            guest_id = new_guest = new_id()
+        if guest_id is not None:
+            guest = await self._accounts.guest(guest_id)
+            request.state.account = None if guest.is_suspended else guest
+        return new_guest
+
+    def _guest_id(self, cookie: str) -> str | None:
+        try:
+            return str(self._signer.loads(cookie, max_age=GUEST_DAYS * 86400)) if cookie else None
+        except BadSignature:
+            return None
+
+    def _guest_cookie(self, guest_id: str | None) -> str | None:
+        if guest_id is None:
+            return None
+        value = self._signer.dumps(guest_id)
+        secure = "; Secure" if self._is_secure else ""
+        return f"{GUEST_COOKIE}={value}; Path=/; Max-Age={GUEST_DAYS * 86400}; HttpOnly; SameSite=Lax{secure}"
+
+
+def account_of(connection: HTTPConnection) -> Account:
+    """Return who is asking.
+
+    Raises AccessDenied where nobody is signed in.
+    """
+    account = getattr(connection.state, "account", None)
+    if not isinstance(account, Account):
+        raise AccessDenied("sign_in")
+    return account
+
+
+def _require_same_origin(request: Request) -> None:
+    """Refuse what another site's page sends: the cookie would come with it.
+
+    Raises AccessDenied.
+    """
+    if request.method in _SAFE_METHODS:
+        return
+    origin = request.headers.get("origin")
+    if origin and origin != "null" and urlsplit(origin).netloc == request.headers.get("host"):
+        return
+    if origin is None and request.headers.get("sec-fetch-site") in {None, "same-origin", "none"}:
+        return
+    raise AccessDenied("origin")
+
+
+def _require_page_access(request: Request) -> None:
+    """Keep the console for admins, and Gradio's calls on the chat page to those that draw it.
+
+    Raises AccessDenied or NotFound.
+    """
+    path = request.url.path
+    if path == "/admin" or path.startswith("/admin/"):
+        account = request.state.account
+        if account is None or not account.is_admin:
+            raise AccessDenied("forbidden" if account and account.role == "user" else "sign_in")
+    elif path.startswith("/gradio_api/") and not path.removeprefix("/gradio_api/").startswith(_CHAT_PAGE_CALLS):
+        raise NotFound(kind="page")
+
+
+def _wants_page(request: Request) -> bool:
+    return request.method == "GET" and "text/html" in request.headers.get("accept", "")
+
+
+def _with_headers(send: Send, *, cookie: str | None = None) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            if cookie:
+                headers.append("Set-Cookie", cookie)
+        await send(message)
+
+    return send_with_headers

@@ -1,0 +1,212 @@
+"""Domain objects as the page takes them: plain JSON, words in the reader's language, answers as HTML blocks."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+from app.domain.generation import EngineState, EngineStatus
+from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role, Template, TemplateVersion
+from app.domain.ports import Markdown
+from app.domain.words import Language, category_name, notice, waiting
+from app.services.chat import can_continue
+from app.services.conversations import Thread
+from app.services.prompt_library import Shelf
+
+_KEPT_ANSWERS = 2000
+
+
+class Drawing:
+    """Draws; keeps the HTML of the answers that were read last, since a final answer never changes."""
+
+    def __init__(self, markdown: Markdown) -> None:
+        """`markdown` renders answers."""
+        self._markdown = markdown
+        self._blocks: OrderedDict[str, Sequence[str]] = OrderedDict()
+
+    def message(
+        self,
+        message: Message,
+        language: Language,
+        *,
+        siblings: Sequence[str] = (),
+        is_outside_context: bool = False,
+        template: tuple[Template, TemplateVersion] | None = None,
+    ) -> dict[str, object]:
+        """Return a message. A blocked answer shows its notice in place of what was written."""
+        is_answer = message.role is Role.ASSISTANT
+        is_blocked = message.state is MessageState.BLOCKED
+        return {
+            "id": message.id,
+            "parent_id": message.parent_id,
+            "role": message.role.value,
+            "state": message.state.value,
+            "text": "" if is_blocked else message.text,
+            "blocks": self._html(message) if is_answer and not is_blocked else [],
+            "created_at": message.created_at.isoformat(),
+            "notice": notice(
+                message.state, category=message.category, error_code=message.error_code, language=language
+            ),
+            "category": category_name(message.category, language) or None,
+            "actions": _actions(message),
+            "siblings": list(siblings) or [message.id],
+            "outside_context": is_outside_context,
+            "receipt": _receipt(message.receipt, template) if message.receipt else None,
+        }
+
+    def thread(self, thread: Thread, language: Language) -> dict[str, object]:
+        """Return a conversation with its shown branch."""
+        return {
+            "conversation": conversation(thread.conversation, language, template=thread.template),
+            "messages": self.messages(thread, language),
+        }
+
+    def messages(self, thread: Thread, language: Language) -> list[dict[str, object]]:
+        """Return the shown branch."""
+        history = [one for one in thread.messages if one.text and one.state is not MessageState.BLOCKED]
+        outside = {one.id for one in history[: thread.outside_context]}
+        return [
+            self.message(
+                one,
+                language,
+                siblings=thread.siblings.get(one.id, ()),
+                is_outside_context=one.id in outside,
+                template=thread.template,
+            )
+            for one in thread.messages
+        ]
+
+    def _html(self, answer: Message) -> Sequence[str]:
+        if not answer.text:
+            return []
+        if not answer.state.is_final:
+            return self._markdown.render(answer.text)
+        blocks = self._blocks.pop(answer.id, None) or self._markdown.render(answer.text)
+        self._blocks[answer.id] = blocks
+        if len(self._blocks) > _KEPT_ANSWERS:
+            self._blocks.popitem(last=False)
+        return blocks
+
+
+def conversation(
+    one: Conversation, language: Language, *, template: tuple[Template, TemplateVersion] | None = None
+) -> dict[str, object]:
+    """Return a conversation for the list."""
+    return {
+        "id": one.id,
+        "title": one.title,
+        "created_at": one.created_at.isoformat(),
+        "updated_at": one.updated_at.isoformat(),
+        "template": {
+            "name": template[0].name,
+            "title": in_language(template[0].title, language),
+            "number": template[1].number,
+        }
+        if template
+        else None,
+    }
+
+
+def account(one: Account | None) -> dict[str, object] | None:
+    """Return who is signed in."""
+    return {"name": one.name, "role": one.role.value} if one else None
+
+
+def status(one: EngineStatus, language: Language, *, running: int, waiting_turns: int) -> dict[str, object]:
+    """Return the engine's state, with words while it is not ready."""
+    profile = one.profile
+    words = ""
+    if one.state in {EngineState.STARTING, EngineState.LOADING}:
+        words = waiting(position=0, eta_s=None, stage="load", progress=one.progress, language=language)
+    elif one.state is EngineState.DOWN:
+        words = "The model is not reachable." if language == "en" else "暂时连不上模型。"
+    return {
+        "ready": one.state is EngineState.READY,
+        "state": one.state.value,
+        "stage": one.stage,
+        "progress": round(one.progress, 3),
+        "message": words,
+        "slots": one.slots,
+        "running": running,
+        "waiting": waiting_turns,
+        "model": {
+            "id": profile.id,
+            "title": profile.title,
+            "is_embedded": profile.is_embedded,
+            "context_length": profile.context_length,
+            "license_url": profile.license_url,
+            "source_url": profile.source_url,
+        }
+        if profile
+        else None,
+    }
+
+
+_OWN_NAMES = {"en": "English", "zh": "中文"}
+
+
+def templates(shelves: Sequence[Shelf], language: Language) -> list[dict[str, object]]:
+    """Return the templates as the picker offers them: those in the reader's language first."""
+    return [template(one, language) for one in sorted(shelves, key=lambda one: one.template.language != language)]
+
+
+def template(shelf: Shelf, language: Language) -> dict[str, object]:
+    """Return a template; one that is written in another language says so."""
+    content = shelf.live.content
+    title = in_language(shelf.template.title, language)
+    if shelf.template.language != language:
+        title = f"{title} · {_OWN_NAMES.get(shelf.template.language, shelf.template.language)}"
+    return {
+        "name": shelf.template.name,
+        "title": title,
+        "description": in_language(shelf.template.description, language),
+        "language": shelf.template.language,
+        "tags": list(shelf.template.tags),
+        "version_id": shelf.live.id,
+        "number": shelf.live.number,
+        "variables": [
+            {
+                "name": one.name,
+                "label": in_language(one.label, language) or one.name,
+                "kind": one.kind.value,
+                "default": one.default,
+                "choices": list(one.choices),
+                "required": one.is_required,
+            }
+            for one in content.variables
+        ],
+        "examples": list(content.examples),
+    }
+
+
+def in_language(words: Mapping[str, str], language: Language) -> str:
+    """Return the words in this language, or in any."""
+    return words.get(language) or next(iter(words.values()), "")
+
+
+def _actions(message: Message) -> list[str]:
+    if message.role is not Role.ASSISTANT or not message.state.is_final:
+        return []
+    actions = ["again"]
+    if can_continue(message):
+        actions.append("continue")
+    return actions
+
+
+def _receipt(receipt: Receipt, template: tuple[Template, TemplateVersion] | None) -> dict[str, object]:
+    sampling = receipt.sampling
+    return {
+        "model": receipt.model,
+        "model_revision": receipt.model_revision,
+        "quantization": receipt.quantization,
+        "template": f"{template[0].name} v{template[1].number}" if template else None,
+        "prompt_tokens": receipt.prompt_tokens,
+        "completion_tokens": receipt.completion_tokens,
+        "queued_s": receipt.queued_s,
+        "first_token_s": receipt.first_token_s,
+        "total_s": receipt.total_s,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "seed": sampling.seed,
+        "policy": receipt.policy,
+        "finish_reason": receipt.finish_reason,
+    }

@@ -1,0 +1,287 @@
+"""`/v1`: OpenAI's shape over the same service, filter and log as the page.
+
+What a program sends that we cannot honour is refused by name, not ignored. A client that goes away stops its turn.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from time import time
+from typing import Literal
+
+import orjson
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from app.domain.errors import ChatError, InvalidApiKey, ModelNotFound
+from app.domain.events import Ended, Released
+from app.domain.generation import ChatMessage
+from app.domain.models import Account, AccountRole, Message, MessageState, Role, Sampling, now
+from app.domain.words import sentence
+from app.services.chat import ApiQuestion
+from app.services.services import Services
+from app.web.errors import openai_error
+
+MAX_MESSAGES = 1000
+_REFUSED = {
+    "logit_bias", "logprobs", "top_logprobs", "tools", "tool_choice", "functions", "function_call", "response_format",
+    "audio", "modalities", "prediction", "web_search_options",
+}  # fmt: skip
+_IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
+_LOCAL_PROGRAM = "local-program"
+
+
+class TextPart(BaseModel):
+    """A part of a message's content; only text is taken."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: str
+
+
+class ApiMessage(BaseModel):
+    """A message as a program sends it."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart]
+    name: str | None = None
+
+    def to_domain(self) -> ChatMessage:
+        """Return the message; parts are joined by line breaks."""
+        parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
+        role = Role.SYSTEM if self.role == "developer" else Role(self.role)
+        return ChatMessage(role, "\n".join(parts))
+
+
+class StreamOptions(BaseModel):
+    """What a stream ends with."""
+
+    model_config = ConfigDict(extra="forbid")
+    include_usage: bool = False
+
+
+class PromptTemplate(BaseModel):
+    """A template of the library, by its live version or by number."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    version: int | None = None
+    variables: dict[str, str] = {}
+
+
+class CompletionRequest(BaseModel):
+    """The body of `POST /v1/chat/completions`."""
+
+    model_config = ConfigDict(extra="forbid")
+    messages: list[ApiMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    model: str = "default"
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=-1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
+    n: int = Field(default=1, ge=1, le=1)
+    prompt_template: PromptTemplate | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_by_name(cls, body: object) -> object:
+        if not isinstance(body, dict):
+            return body
+        for name in sorted(_REFUSED & body.keys()):
+            if body[name] not in (None, False, [], {}):
+                raise ValueError(f"{name} is not supported")
+        return {name: value for name, value in body.items() if name not in _REFUSED | _IGNORED}
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > 4 or any(not one or len(one) > 200 for one in stops):  # noqa: PLR2004 - OpenAI's four
+            raise ValueError("at most 4 stop strings of 1 to 200 characters")
+        return stop
+
+    def to_question(self) -> ApiQuestion:
+        """Return what the chat service takes."""
+        template = self.prompt_template
+        return ApiQuestion(
+            messages=tuple(message.to_domain() for message in self.messages),
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                repetition_penalty=self.repetition_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                seed=self.seed,
+                max_tokens=self.max_completion_tokens or self.max_tokens,
+                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+            ),
+            model=self.model,
+            template=template.name if template else None,
+            template_version=template.version if template else None,
+            variables=template.variables if template else {},
+        )
+
+
+def router(services: Services, *, is_open: bool) -> APIRouter:
+    """Return `/v1`; `is_open` lets programs on this machine in without a key."""
+    routes = APIRouter(prefix="/v1")
+
+    async def program(request: Request) -> Account:
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        is_local = is_open and "x-forwarded-for" not in request.headers
+        if key.startswith("hn-") or not is_local:
+            if scheme.lower() != "bearer" or not key:
+                raise InvalidApiKey
+            return await services.accounts.of_key(key.strip())
+        return Account(id=_LOCAL_PROGRAM, name=_LOCAL_PROGRAM, role=AccountRole.GUEST, created_at=now())
+
+    async def model_names() -> list[str]:
+        status = await services.engine.status()
+        return ["default", *(name for name in status.models if name != "default")]
+
+    @routes.get("/models")
+    async def models(request: Request) -> dict[str, object]:
+        await program(request)
+        cards = [{"id": name, "object": "model", "created": 0, "owned_by": "haina"} for name in await model_names()]
+        return {"object": "list", "data": cards}
+
+    @routes.post("/chat/completions")
+    async def complete(request: Request, body: CompletionRequest) -> Response:
+        account = await program(request)
+        if body.model != "default" and body.model not in await model_names():
+            raise ModelNotFound(kind="model", model=body.model[:100], param="model")
+        asked = await services.chat.ask_for_program(account, body.to_question())
+        answer = _Answer(services, account, asked.answer, model=body.model)
+        if body.stream:
+            options = body.stream_options or StreamOptions()
+            return StreamingResponse(
+                answer.stream(has_usage=options.include_usage),
+                media_type="text/event-stream",
+                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+            )
+        return await answer.whole(request)
+
+    return routes
+
+
+class _Answer:
+    """An answer on its way to a program."""
+
+    def __init__(self, services: Services, account: Account, answer: Message, *, model: str) -> None:
+        self._chat = services.chat
+        self._account = account
+        self._id = answer.id
+        self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
+
+    async def whole(self, request: Request) -> Response:
+        """Wait for the end, or for the client to leave."""
+        ended = asyncio.ensure_future(self._end())
+        gone = asyncio.ensure_future(_gone(request))
+        await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not ended.done():
+            ended.cancel()
+            await self._chat.stop(self._account, self._id)
+            return Response(status_code=499)  # nobody reads it
+        end = ended.result()
+        if end.answer.state is MessageState.FAILED or (end.answer.state is MessageState.INTERRUPTED):
+            raise _Failure(end)
+        message = {"role": "assistant", "content": end.answer.text, "refusal": None}
+        choice = {"index": 0, "message": message, "finish_reason": _finish_reason(end.answer), "logprobs": None}
+        body = {**self._common, "object": "chat.completion", "choices": [choice], "usage": _usage(end.answer)}
+        return JSONResponse(body, headers={"X-Haina-AI-Generated": "true"})
+
+    async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
+        """Yield OpenAI chunks; a client that leaves stops the turn."""
+        is_over = False
+        try:
+            yield self._chunk({"role": "assistant", "content": ""})
+            async with aclosing(self._chat.read(self._account, self._id)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    text = "".join(one.event.text for one in batch if isinstance(one.event, Released))
+                    out = self._chunk({"content": text}) if text else b"" if batch else b": beat\n\n"
+                    if batch and isinstance(batch[-1].event, Ended):
+                        is_over = True
+                        out += self._last(batch[-1].event, has_usage=has_usage)
+                    if out:
+                        yield out
+        finally:
+            if not is_over:
+                await self._chat.stop(self._account, self._id)
+
+    async def _end(self) -> Ended:
+        async for batch in self._chat.read(self._account, self._id):
+            if batch and isinstance(batch[-1].event, Ended):
+                return batch[-1].event
+        raise ChatError
+
+    def _chunk(self, delta: dict[str, object], *, finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice]})
+
+    def _last(self, end: Ended, *, has_usage: bool) -> bytes:
+        if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:
+            return _data(_failure(end)) + b"data: [DONE]\n\n"
+        out = self._chunk({}, finish_reason=_finish_reason(end.answer))
+        if has_usage:
+            usage = {**self._common, "object": "chat.completion.chunk", "choices": [], "usage": _usage(end.answer)}
+            out += _data(usage)
+        return out + b"data: [DONE]\n\n"
+
+
+class _Failure(ChatError):
+    """An answer that failed, with the code and status of what ended it."""
+
+    def __init__(self, end: Ended) -> None:
+        data = {name: value for name, value in end.error.items() if name != "code"}
+        super().__init__("", **data)
+        self.code = str(end.error.get("code", "engine_died"))  # type: ignore[misc]
+        self.status = _status_of_code(self.code)  # type: ignore[misc]
+
+
+def _status_of_code(code: str) -> int:
+    kinds = [ChatError]
+    while kinds:
+        kind = kinds.pop()
+        if kind.code == code:
+            return kind.status
+        kinds.extend(kind.__subclasses__())
+    return ChatError.status
+
+
+def _failure(end: Ended) -> dict[str, object]:
+    error = _Failure(end)
+    return openai_error(error, sentence(error.code, error.data, "en"))
+
+
+def _finish_reason(answer: Message) -> str:
+    if answer.state is MessageState.BLOCKED:
+        return "content_filter"
+    return "length" if answer.receipt is not None and answer.receipt.finish_reason == "length" else "stop"
+
+
+def _usage(answer: Message) -> dict[str, int]:
+    prompt = answer.receipt.prompt_tokens if answer.receipt else 0
+    completion = answer.receipt.completion_tokens if answer.receipt else 0
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _data(body: dict[str, object]) -> bytes:
+    return b"data: " + orjson.dumps(body) + b"\n\n"
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

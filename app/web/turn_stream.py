@@ -1,0 +1,151 @@
+"""`GET /turns/{id}/events`: a turn's log as server-sent events, rendered block by block, for the page.
+
+An event's id is its place in the log, so a browser that lost the line goes on where it was (`Last-Event-ID`). What came
+within a tenth of a second is sent as one event: the eye does not see the difference, the processor does.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import StreamingResponse
+
+from app.domain.events import Ended, Numbered, Released, Started, Waiting
+from app.domain.models import Account, Message
+from app.domain.ports import BlockText, Markdown, MarkdownStream
+from app.domain.words import Language, sentence, waiting
+from app.services.chat import Chat
+from app.web.doorkeeper import account_of
+from app.web.language import language_of
+
+_GATHER_S = 0.1
+
+DrawAnswer = Callable[[Account, Message, Language], Awaitable[dict[str, object]]]
+
+
+def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer) -> APIRouter:
+    """Return the route; `draw` gives the final message as the page takes it."""
+    routes = APIRouter()
+
+    @routes.get("/turns/{turn_id}/events")
+    async def events(request: Request, turn_id: str, after: int = 0) -> StreamingResponse:
+        account = account_of(request)
+        last = request.headers.get("last-event-id", "")
+        position = int(last) if last.isascii() and last.isdigit() else max(0, after)
+        language = language_of(request)
+
+        async def drawn(answer: Message) -> dict[str, object]:
+            return await draw(account, answer, language)
+
+        reader = _Reader(markdown.stream(), language=language, draw=drawn, after=position)
+        batches = chat.read(account, turn_id)
+        first = await anext(batches)  # an unknown turn is a 404, not a broken stream
+        return StreamingResponse(
+            reader.read(first, batches),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return routes
+
+
+class _Reader:
+    """One browser's view of one turn."""
+
+    def __init__(
+        self,
+        stream: MarkdownStream,
+        *,
+        language: Language,
+        draw: Callable[[Message], Awaitable[dict[str, object]]],
+        after: int,
+    ) -> None:
+        self._stream = stream
+        self._language = language
+        self._draw = draw
+        self._after = after
+
+    async def read(self, first: Sequence[Numbered], batches: AsyncIterator[Sequence[Numbered]]) -> AsyncIterator[bytes]:
+        """Yield the events that this browser has not seen; the markdown before them is only gone through."""
+        async with aclosing(batches):  # type: ignore[type-var]
+            yield await self._encode(first)
+            async for batch in batches:
+                data = await self._encode(batch)
+                if data:
+                    yield data
+                    await asyncio.sleep(_GATHER_S)
+
+    async def _encode(self, batch: Sequence[Numbered]) -> bytes:
+        if not batch:
+            return b": beat\n\n"
+        out: list[bytes] = []
+        text: list[str] = []
+        n = 0
+        for numbered in batch:
+            event = numbered.event
+            if isinstance(event, Released):
+                if text and n == self._after:  # what was seen ends here: from here on it is sent
+                    out += self._blocks(text, n)
+                    text = []
+                text.append(event.text)
+                n = numbered.n
+                continue
+            if text:
+                out += self._blocks(text, n)
+                text = []
+            n = numbered.n
+            if isinstance(event, Ended):  # who comes back late still gets the end
+                out.append(b"id: %d\n" % max(n, self._after + 1) + await self._end(event))
+            elif n > self._after:
+                out.append(b"id: %d\n" % n + self._other(event))
+        if text:
+            out += self._blocks(text, n)
+        return b"".join(out)
+
+    def _blocks(self, text: list[str], n: int) -> list[bytes]:
+        changes = self._stream.feed("".join(text))
+        if n <= self._after:
+            return []
+        events = [
+            _event("text", {"index": change.index, "text": change.text})
+            if isinstance(change, BlockText)
+            else _event("block", {"index": change.index, "html": change.html})
+            for change in changes
+        ]
+        # Only the last one carries the number: who loses the line between two of them gets them all again.
+        return [*events[:-1], b"id: %d\n" % n + events[-1]] if events else []
+
+    def _other(self, event: Waiting | Started) -> bytes:
+        if isinstance(event, Waiting):
+            words = waiting(
+                position=event.position,
+                eta_s=event.eta_s,
+                stage=event.stage,
+                progress=event.progress,
+                language=self._language,
+            )
+            return _event(
+                "waiting",
+                {
+                    "position": event.position,
+                    "eta_s": event.eta_s,
+                    "stage": event.stage,
+                    "progress": event.progress,
+                    "message": words,
+                },
+            )
+        return _event("started", {"model": event.model, "dropped_messages": event.dropped_messages})
+
+    async def _end(self, event: Ended) -> bytes:
+        error = None
+        if event.error:
+            code = str(event.error["code"])
+            error = {"code": code, "message": sentence(code, event.error, self._language)}
+        drawn = await self._draw(event.answer)
+        return _event("end", {"message": drawn, "title": event.title, "error": error})
+
+
+def _event(name: str, data: dict[str, object]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), orjson.dumps(data))
