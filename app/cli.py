@@ -1,0 +1,340 @@
+"""The `haina` command. Each command builds settings, calls one function, and prints.
+
+Exit codes: 0 done · 1 a check found something · 2 wrong usage or settings · 3 a dependency is not reachable.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from app import logs
+from app.domain.errors import ChatError, EngineUnavailable, InvalidInput, NotFound, StorageFailure
+from app.domain.words import describe
+from app.settings import InvalidSettings, Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.bootstrap import Desks
+
+FOUND, USAGE, UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    name="haina",
+    help="Haina: a self-hosted web chat for Baichuan2-Chat with an admin console.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
+prompts_app = typer.Typer(help="Prompt templates without a browser.", no_args_is_help=True)
+safety_app = typer.Typer(help="The content filter.", no_args_is_help=True)
+admin_app = typer.Typer(help="Accounts and API keys without a browser.", no_args_is_help=True)
+db_app = typer.Typer(help="The database.", no_args_is_help=True)
+for name, group in (
+    ("models", models_app),
+    ("prompts", prompts_app),
+    ("safety", safety_app),
+    ("admin", admin_app),
+    ("db", db_app),
+):
+    app.add_typer(group, name=name)
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["none", "8bit", "4bit"]
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one clear line and an exit code."""
+    try:
+        app()
+    except InvalidSettings as error:
+        _fail(str(error), USAGE)
+    except (InvalidInput, NotFound) as error:
+        _fail(error.detail or describe(error, "en"), USAGE)
+    except (StorageFailure, EngineUnavailable) as error:
+        _fail(_line(error), UNREACHABLE)
+    except ChatError as error:
+        _fail(_line(error), FOUND)
+
+
+def _line(error: ChatError) -> str:
+    words = describe(error, "en")
+    return f"{words} ({error.detail})" if error.detail and error.detail != error.code else words
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"haina: {message}", err=True)
+    sys.exit(code)
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = load_settings(None, **overrides)
+    logs.configure(settings.log)
+    return settings
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+    worker: Annotated[bool, typer.Option(help="Start a local worker unless an engine URL is set.")] = True,
+) -> None:
+    """Start the web, and a local worker unless an engine URL is set."""
+    from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
+
+    settings = _settings(**_given(data_dir=data))
+    changes = _given(host=host, port=port)
+    if changes:
+        settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+    if not worker and not settings.engine.url:
+        raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
+    sys.exit(server.run(settings))
+
+
+@app.command()
+def worker(
+    model: Annotated[str, typer.Option(help="A folder, a hub id, or `default`.")] = "default",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8001,
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = "auto",
+    quantize: Annotated[Quantize, typer.Option(help="Quantise while loading.")] = "none",
+    slots: Annotated[int, typer.Option(help="Requests at once; 0: chosen by the worker.")] = 0,
+    revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+    exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Start the engine process alone."""
+    from app.worker.process import run_worker  # noqa: PLC0415 - as above
+
+    settings = _settings(**_given(data_dir=data))
+    sys.exit(
+        run_worker(
+            model=model,
+            host=host,
+            port=port,
+            dtype=dtype,
+            quantize=quantize,
+            slots=slots,
+            revision=revision or None,
+            data_dir=settings.data_dir,
+            exit_with_parent=exit_with_parent,
+        )
+    )
+
+
+@app.command()
+def doctor() -> None:
+    """Say what would fail, and the fix, before it fails."""
+    from app.doctor import examine  # noqa: PLC0415 - as above
+
+    findings = asyncio.run(examine(_settings()))
+    for finding in findings:
+        typer.echo(f"{finding.mark} {finding.subject}: {finding.words}")
+        if finding.fix:
+            typer.echo(f"    fix: {finding.fix}")
+    if any(finding.is_fault for finding in findings):
+        raise typer.Exit(FOUND)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the models that are here."""
+    from app.worker.shelf import models_here  # noqa: PLC0415 - as above
+
+    for model in models_here(_settings().data_dir):
+        typer.echo(f"{model.name}\t{model.size_bytes / 1e6:,.0f} MB\t{model.path}")
+
+
+@prompts_app.command("list")
+def prompts_list() -> None:
+    """List the templates in the database with their live versions."""
+
+    async def work(desks: "Desks") -> None:
+        for one in await desks.prompts.shelf():
+            typer.echo(f"{one.template.name}\tv{one.live.number}\t{one.template.title.get('en', '')}")
+
+    _with_desks(work)
+
+
+@prompts_app.command("show")
+def prompts_show(name: str) -> None:
+    """Print a template's live version as a file."""
+    from prompts import library  # noqa: PLC0415 - as above
+
+    async def work(desks: "Desks") -> None:
+        typer.echo(library.write(await desks.prompts.export(name)))
+
+    _with_desks(work)
+
+
+@prompts_app.command("export")
+def prompts_export(folder: Path) -> None:
+    """Write every template's live version into a folder, a file each."""
+    from prompts import library  # noqa: PLC0415 - as above
+
+    async def work(desks: "Desks") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shelf = await desks.prompts.shelf()
+        for one in shelf:
+            file = await desks.prompts.export(one.template.name)
+            (folder / f"{file.name}.toml").write_text(library.write(file), encoding="utf-8")
+        typer.echo(f"{len(shelf)} templates written to {folder}")
+
+    _with_desks(work)
+
+
+@prompts_app.command("import")
+def prompts_import(files: list[Path]) -> None:
+    """Add templates from files, or new live versions of those that differ."""
+    from prompts import library  # noqa: PLC0415 - as above
+
+    parsed = [library.read_file(path) for path in files]
+
+    async def work(desks: "Desks") -> None:
+        changed = await desks.prompts.import_files(parsed, author="command line")
+        typer.echo(f"{changed} of {len(parsed)} imported; the others are here already")
+
+    _with_desks(work)
+
+
+@prompts_app.command("check")
+def prompts_check(files: list[Path]) -> None:
+    """Check template files without importing them."""
+    from prompts import library  # noqa: PLC0415 - as above
+
+    faults = 0
+    for path in files:
+        try:
+            library.read_file(path)
+        except InvalidInput as error:
+            faults += 1
+            typer.echo(f"✗ {error.detail}")
+        else:
+            typer.echo(f"✓ {path}")
+    if faults:
+        raise typer.Exit(FOUND)
+
+
+@safety_app.command("check")
+def safety_check(
+    file: Annotated[Path | None, typer.Argument(help="One text a line; standard input if left out.")] = None,
+    stage: Annotated[Literal["input", "output"], typer.Option(help="As a question, or as an answer.")] = "input",
+    policy: Annotated[Path | None, typer.Option(help="A policy file in place of the one that is set.")] = None,
+) -> None:
+    """Print one JSON verdict a line for each input line. Exit code 1 where something was refused."""
+    from app.bootstrap import filter_of  # noqa: PLC0415
+    from app.domain.verdicts import Stage  # noqa: PLC0415 - as above
+    from app.safety.report import verdict_report  # noqa: PLC0415
+
+    content_filter = filter_of(_settings(**({"safety": {"policy": str(policy)}} if policy else {})))
+
+    async def work() -> bool:
+        is_refused = False
+        with file.open(encoding="utf-8", errors="replace") if file else sys.stdin as lines:
+            for line in lines:
+                checked = await content_filter.check(line.rstrip("\n"), stage=Stage(stage))
+                is_refused |= checked.text is None
+                typer.echo(json.dumps(verdict_report(checked), ensure_ascii=False))
+        return is_refused
+
+    if asyncio.run(work()):
+        raise typer.Exit(FOUND)
+
+
+Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, envvar="HAINA_PASSWORD")]
+
+
+@admin_app.command("create")
+def admin_create(name: str, password: Password, role: Literal["user", "admin"] = "admin") -> None:
+    """Make an account."""
+    from app.domain.models import AccountRole  # noqa: PLC0415 - as above
+
+    async def work(desks: "Desks") -> None:
+        account = await desks.accounts.create(name, password=password, role=AccountRole(role))
+        typer.echo(f"{account.role} {account.name} created")
+
+    _with_desks(work)
+
+
+@admin_app.command("reset-password")
+def admin_reset_password(name: str, password: Password) -> None:
+    """Set a new password and end all sessions of the account."""
+
+    async def work(desks: "Desks") -> None:
+        await desks.accounts.reset_password(name, password=password)
+        typer.echo(f"password of {name} set; all its sessions are over")
+
+    _with_desks(work)
+
+
+@admin_app.command("make-key")
+def admin_make_key(account: str, name: str = "command line") -> None:
+    """Make an API key for an account; it is shown once."""
+
+    async def work(desks: "Desks") -> None:
+        _, secret = await desks.accounts.make_key(await desks.accounts.by_name(account), name=name)
+        typer.echo(secret)
+
+    _with_desks(work)
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to this program's schema; a SQLite file is copied first."""
+    from storage import schema  # noqa: PLC0415 - as above
+
+    settings = _settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    asyncio.run(schema.upgrade(settings.storage_url))
+    typer.echo("the database is up to date")
+
+
+@db_app.command("check")
+def db_check() -> None:
+    """Say whether the database can be opened and has this program's schema."""
+    from storage import schema  # noqa: PLC0415 - as above
+
+    asyncio.run(schema.require_current(_settings().storage_url))
+    typer.echo("the database is sound and up to date")
+
+
+@db_app.command("backup")
+def db_backup(file: Path) -> None:
+    """Copy the database while the server runs; the copy is verified."""
+    from storage.backup import backup  # noqa: PLC0415 - as above
+
+    asyncio.run(backup(_settings().storage_url, file))
+    typer.echo(f"backed up to {file}")
+
+
+@db_app.command("restore")
+def db_restore(file: Path) -> None:
+    """Put a backup in the database's place; stop the server first. What was there is kept beside it."""
+    from storage.backup import restore  # noqa: PLC0415 - as above
+
+    asyncio.run(restore(_settings().storage_url, file))
+    typer.echo(f"restored from {file}")
+
+
+def _with_desks(work: Callable[["Desks"], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` over the services that need no engine, on a migrated database."""
+    from app.bootstrap import open_desks  # noqa: PLC0415 - as above
+
+    async def run() -> None:
+        async with open_desks(_settings()) as desks:
+            await work(desks)
+
+    asyncio.run(run())
+
+
+def _given(**values: object) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The web process: takes the port, wires the application, says where it is, and serves until it is told to stop."""
+
+import errno
+import socket
+import sys
+
+import structlog
+import uvicorn
+import uvloop
+
+from app.bootstrap import Haina, build
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+_STREAMS_MAY_END_S = 3
+
+
+class _AddressTaken(Exception):
+    pass
+
+
+def run(settings: Settings) -> int:
+    """Serve; return the exit code."""
+    try:
+        listener = _listen(settings)
+    except _AddressTaken as error:
+        sys.stderr.write(f"haina: {error}\n")
+        return 3
+    with listener:
+        try:
+            return uvloop.run(_serve(settings, listener))
+        except KeyboardInterrupt:  # uvicorn has shut down cleanly and sends itself the signal again
+            return 0
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
+    haina = await build(settings)
+    config = uvicorn.Config(
+        haina.app,
+        log_level="warning",
+        access_log=False,
+        http="httptools",
+        timeout_graceful_shutdown=_STREAMS_MAY_END_S,
+        server_header=False,
+        proxy_headers=bool(settings.server.trusted_proxies),
+        forwarded_allow_ips=settings.server.trusted_proxies or "127.0.0.1",
+    )
+    server = uvicorn.Server(config)
+    await _announce(haina, listener)  # the port is open already: who comes now waits a moment
+    await server.serve(sockets=[listener])
+    return 0
+
+
+async def _announce(haina: Haina, listener: socket.socket) -> None:
+    """Print the address, and the one-time link while there is no admin."""
+    host, port = listener.getsockname()[:2]
+    shown = "localhost" if host in {"127.0.0.1", "::1"} else host
+    base = haina.settings.server.public_url.rstrip("/") or f"http://{shown}:{port}"
+    lines = [f"Haina is at {base}/"]
+    if token := await haina.services.accounts.setup_token():
+        lines.append(f"Set up the admin, once: {base}/setup?token={token}")
+    lines.append("Ctrl-C stops it.")
+    print("\n" + "\n".join(lines) + "\n", flush=True)  # noqa: T201 - for the person at the terminal, not for the log
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port before anything slow is done.
+
+    Raises _AddressTaken with one clear line.
+    """
+    host, port = settings.server.host, settings.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} is in use; choose another with --port or HAINA_SERVER__PORT"
+        else:
+            reason = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise _AddressTaken(reason) from error
+    except OverflowError as error:
+        listener.close()
+        raise _AddressTaken(f"{port} is not a port") from error
+    return listener

@@ -1,0 +1,183 @@
+"""Settings: read once from the environment (prefix `HAINA_`, `__` between levels). An unknown name is an error.
+
+Knobs that an admin turns while the server runs live in the database, not here.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "HAINA_"
+NOT_SETTINGS = {"HAINA_PASSWORD", "HAINA_WORKER_TOKEN"}
+"""Secrets that commands read by themselves: never on a command line, never kept."""
+
+
+class InvalidSettings(Exception):
+    """The environment holds a setting that is unknown or has an impossible value."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ServerSettings(_Group):
+    """Where the web listens and how it is reached."""
+
+    host: str = "127.0.0.1"
+    """Anything but a loopback address asks for a secret key, sign-in and API keys."""
+    port: int = Field(default=7860, ge=0, le=65535)
+    """0 takes a free one."""
+    public_url: str = ""
+    """As people type it, behind a proxy: `https://chat.example.org`."""
+    secret_key: SecretStr = SecretStr("")
+    """Signs cookies. Left out on loopback, one is made and kept in the data folder."""
+    trusted_proxies: str = ""
+    """Addresses, separated by commas, whose X-Forwarded headers are believed."""
+
+
+class StorageSettings(_Group):
+    """The database."""
+
+    url: str = ""
+    """`sqlite+aiosqlite:///…` (left out: `haina.db` in the data folder) or `postgresql+psycopg://…`."""
+
+
+class EngineSettings(_Group):
+    """The engine that answers. Without a URL a local worker is started."""
+
+    url: str = ""
+    """`http://127.0.0.1:8001/v1`, or `scripted:` for the scripted engine."""
+    api_key: SecretStr = SecretStr("")
+    """Sent to the engine as a bearer token."""
+    model: str = "default"
+    """The model's name at the engine; `default` is the first that it lists."""
+    kind: Literal["tokens", "chat"] = "tokens"
+    """`tokens`: `/v1/completions` with ids; `chat`: `/v1/chat/completions` with messages."""
+    slots: int = Field(default=0, ge=0, le=4096)
+    """How many turns may run at once; 0: what the engine says, or 4."""
+    timeout_s: float = Field(default=60.0, gt=0)
+    """How long to wait for the next token before the turn fails."""
+
+
+class ModelSettings(_Group):
+    """What the local worker loads."""
+
+    path: str = "default"
+    """A folder, a hub id, or `default`: the embedded model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights; `auto` takes what the machine is fast at."""
+    quantize: Literal["none", "8bit", "4bit"] = "none"
+    """While loading, by bitsandbytes."""
+    slots: int = Field(default=0, ge=0, le=256)
+    """0: chosen by the worker."""
+    tokenizer: str = ""
+    """A `tokenizer.json`, or the folder that holds it, for an engine that cannot hand out its own."""
+
+
+class SafetySettings(_Group):
+    """The content filter."""
+
+    policy: str = ""
+    """A policy file that is used in place of the built-in one."""
+    guard_url: str = ""
+    """A guard model's `/v1`; this version cannot ask one yet, so anything but nothing is refused."""
+
+    @field_validator("guard_url")
+    @classmethod
+    def _not_yet(cls, url: str) -> str:
+        if url:
+            raise ValueError("guard models are not supported by this version yet; unset it")
+        return url
+
+
+class AccessSettings(_Group):
+    """Who may come in."""
+
+    guests: Literal["auto", "on", "off"] = "auto"
+    """Chat without an account. `auto`: on loopback only."""
+    sign_up: Literal["off"] = "off"
+    """Accounts are made by an admin."""
+
+
+class LogSettings(_Group):
+    """The log on standard error. It never holds message text."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is less grave is left out."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """`auto`: for people on a terminal, JSON lines elsewhere."""
+
+
+class Settings(BaseSettings):
+    """All settings. Build them with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("data")
+    """The database, the converted embedded model, the secret key."""
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    engine: EngineSettings = EngineSettings()
+    model: ModelSettings = ModelSettings()
+    safety: SafetySettings = SafetySettings()
+    access: AccessSettings = AccessSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return self.server.host in {"127.0.0.1", "localhost", "::1"}
+
+    @property
+    def is_private(self) -> bool:
+        """Whether only people at this machine come in: on loopback, and not behind a proxy that has a public name."""
+        return self.is_loopback and not self.server.public_url
+
+    @property
+    def has_guests(self) -> bool:
+        """Whether one may chat without an account."""
+        return self.access.guests == "on" or (self.access.guests == "auto" and self.is_private)
+
+    @property
+    def storage_url(self) -> str:
+        """The database's URL, the default filled in."""
+        return self.storage.url or f"sqlite+aiosqlite:///{self.data_dir / 'haina.db'}"
+
+
+def setting_names() -> Iterator[str]:
+    """Yield the name of every setting, as the environment spells it."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from (f"{PREFIX}{name}__{inner}".upper() for inner in field.annotation.model_fields)
+        else:
+            yield f"{PREFIX}{name}".upper()
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Return the settings from the environment; `overrides` are whole groups or top-level values.
+
+    Raises InvalidSettings with one line for each fault.
+    """
+    known = set(setting_names())
+    faults = []
+    for name in sorted(os.environ if environ is None else environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known | NOT_SETTINGS:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            faults.append(f"{name}: there is no such setting" + (f"; did you mean {near[0]}?" if near else ""))
+    if faults:
+        raise InvalidSettings("\n".join(faults))
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise InvalidSettings("\n".join(lines)) from error
