@@ -1,0 +1,241 @@
+"""The chat as a person has it: a real server, a real browser, the scripted engine at the pace of a model."""
+
+import re
+import sqlite3
+from urllib.parse import parse_qs, urlsplit
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import LONG
+from tests.fakes.served import Served
+
+DEFAULT = "All rivers run into the sea."
+
+
+def open_chat(page: Page, served: Served, path: str = "/") -> None:
+    page.goto(served.url + path)
+    expect(page.locator("#haina-message")).to_be_visible()
+
+
+def ask(page: Page, text: str) -> None:
+    page.locator("#haina-message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def last_answer(page: Page) -> Locator:
+    return page.locator("article.answer").last
+
+
+def rows(served: Served, sql: str, *values: str) -> list[tuple[str, ...]]:
+    with sqlite3.connect(f"file:{served.data_dir / 'haina.db'}?mode=ro", uri=True) as database:
+        return list(database.execute(sql, values))
+
+
+def conversation_of(page: Page) -> str:
+    return parse_qs(urlsplit(page.url).query)["c"][0]
+
+
+def answers_in(served: Served, page: Page) -> list[tuple[str, ...]]:
+    sql = "select state, text from messages where role = 'assistant' and conversation_id = ? order by created_at"
+    return rows(served, sql, conversation_of(page))
+
+
+def test_two_turns_stream_and_are_there_after_a_reload(page: Page, served: Served) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    open_chat(page, served)
+    ask(page, "Where do rivers run?")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(last_answer(page).locator(".answer-text")).to_have_text(DEFAULT)
+    ask(page, "And then?")
+    expect(page.locator("article.answer")).to_have_count(2)
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(page).to_have_url(re.compile(r"\?c="))
+    expect(page.locator(".conversation-list li")).to_have_count(1)
+    page.reload()
+    expect(page.locator("article.answer")).to_have_count(2)
+    expect(last_answer(page).locator(".answer-text")).to_have_text(DEFAULT)
+    assert answers_in(served, page) == [("complete", DEFAULT)] * 2
+    foreign = {urlsplit(url).netloc for url in requests if url.startswith("http")} - {urlsplit(served.url).netloc}
+    assert foreign == set()
+
+
+def test_a_reload_in_mid_answer_goes_on_where_it_was(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "a long one")
+    expect(last_answer(page)).to_contain_text("word20")
+    page.reload()
+    expect(last_answer(page)).to_contain_text("word20")
+    expect(last_answer(page)).to_have_attribute("data-state", "running")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(last_answer(page).locator(".answer-text")).to_have_text(LONG)
+    assert answers_in(served, page) == [("complete", LONG)]
+
+
+def test_a_closed_tab_does_not_lose_the_answer(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "a long one")
+    expect(last_answer(page)).to_contain_text("word5")
+    url = page.url
+    page.goto("about:blank")
+    other = page.context.new_page()
+    other.goto(url)
+    expect(last_answer(other)).to_have_attribute("data-state", "complete")
+    expect(last_answer(other).locator(".answer-text")).to_have_text(LONG)
+
+
+def test_stop_keeps_what_was_shown_and_continue_goes_on(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "a long one")
+    expect(last_answer(page)).to_contain_text("word10")
+    page.get_by_role("button", name="Stop").click()
+    expect(last_answer(page)).to_have_attribute("data-state", "stopped")
+    shown = last_answer(page).locator(".answer-text").inner_text()
+    [(state, text)] = answers_in(served, page)
+    assert state == "stopped"
+    assert text.strip() == shown.strip() != LONG
+    last_answer(page).get_by_role("button", name="Continue").click()
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    assert answers_in(served, page)[-1][1].startswith(text)
+
+
+def test_a_server_killed_in_mid_answer_keeps_what_was_saved_and_offers_a_way_on(page: Page, mortal: Served) -> None:
+    open_chat(page, mortal)
+    ask(page, "a long one")
+    expect(last_answer(page)).to_contain_text("word30")
+    port = mortal.port
+    mortal.kill()
+    mortal.start(port=port)
+    expect(last_answer(page)).to_have_attribute("data-state", "interrupted")
+    expect(last_answer(page)).to_contain_text("word10")
+    expect(page.locator("article.question")).to_have_count(1)
+    expect(last_answer(page).get_by_role("button", name="Continue")).to_be_visible()
+    expect(last_answer(page).get_by_role("button", name="Try again")).to_be_visible()
+    [(state, text)] = answers_in(mortal, page)
+    assert state == "interrupted"
+    assert LONG.startswith(text)
+
+
+def test_a_blocked_phrase_never_reaches_the_page(page: Page, served: Served) -> None:
+    seen: list[str] = []
+    open_chat(page, served)
+    page.expose_function("seen", lambda text: seen.append(text))  # noqa: PLW0108 - Playwright cannot take a built-in method
+    page.evaluate(
+        "new MutationObserver(() => seen(document.body.innerText)).observe(document.body, "
+        "{subtree: true, childList: true, characterData: true})"
+    )
+    ask(page, "leak please")
+    expect(last_answer(page)).to_have_attribute("data-state", "blocked")
+    expect(last_answer(page)).to_contain_text("test phrase")
+    assert not any("haina-blocked" in text for text in seen)
+    assert answers_in(served, page) == [("blocked", "Before it: ")]
+
+
+def test_a_refused_question_comes_back_into_the_box(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "say 海纳测试禁语 now")
+    expect(last_answer(page)).to_contain_text("test phrase")
+    expect(page.locator("#haina-message")).to_have_value("say 海纳测试禁语 now")
+    for name in ("haina.db", "haina.db-wal"):
+        path = served.data_dir / name
+        if path.exists():
+            assert "海纳测试禁语".encode() not in path.read_bytes()
+
+
+def test_markup_is_text_code_is_code_and_all_four_formulas_are_formulas(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "markup <b>please</b>")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(last_answer(page).locator("math")).to_have_count(4)
+    expect(last_answer(page).locator("pre")).to_contain_text('print("hi")')
+    expect(last_answer(page).locator("img, script")).to_have_count(0)
+    expect(page.locator("article.question b")).to_have_count(0)
+    assert page.title() != "owned"
+
+
+def test_an_engine_that_dies_is_one_clear_sentence(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "die")
+    expect(last_answer(page)).to_have_attribute("data-state", "failed")
+    expect(last_answer(page)).to_contain_text("process ended in the middle")
+    expect(last_answer(page)).to_contain_text("one two")
+    expect(page.locator("body")).not_to_contain_text("Traceback")
+
+
+def test_enter_in_a_composition_does_not_send(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    page.locator("#haina-message").fill("ni hao")
+    page.locator("#haina-message").evaluate(
+        "box => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
+    page.locator("#haina-message").press("Shift+Enter")
+    expect(page.locator("article.question")).to_have_count(0)
+    expect(page.locator("#haina-message")).to_have_value("ni hao\n")
+
+
+def test_rename_delete_and_undo(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "Where do rivers run?")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    item = page.locator(".conversation-list li").first
+    item.hover()
+    item.get_by_role("button").first.click()
+    page.get_by_role("button", name="Rename", exact=True).click()
+    page.locator("input.rename").fill("<i>Rivers</i>")
+    page.keyboard.press("Enter")
+    expect(item).to_contain_text("<i>Rivers</i>")
+    item.hover()
+    item.get_by_role("button").first.click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator(".conversation-list li")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".conversation-list li")).to_have_count(1)
+    page.reload()
+    expect(page.locator(".conversation-list li").first).to_contain_text("<i>Rivers</i>")
+
+
+def test_somebody_elses_conversation_is_not_found(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "secret plans")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    stranger = page.context.browser.new_context(locale="en-US").new_page()  # type: ignore[union-attr]
+    stranger.goto(page.url)
+    expect(stranger.locator("#haina-message")).to_be_visible()
+    expect(stranger.locator("body")).to_contain_text("not yours")
+    expect(stranger.locator("body")).not_to_contain_text("secret plans")
+    stranger.context.close()
+
+
+def test_a_template_is_chosen_filled_in_and_named(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    expect(page.get_by_text("Brainstorm", exact=True).first).to_be_visible()  # the templates have come
+    page.locator("#haina-message").press("/")
+    page.get_by_text("Translator", exact=True).first.click()
+    ask(page, "Guten Morgen")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(page.locator("body")).to_contain_text("Translator")
+    conversation_id = conversation_of(page)
+    sql = "select receipt from messages where role = 'assistant' and conversation_id = ?"
+    [(receipt,)] = rows(served, sql, conversation_id)
+    [(version,)] = rows(served, "select template_version_id from conversations where id = ?", conversation_id)
+    assert version in receipt
+
+
+def test_chinese_readers_get_chinese(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    page.get_by_role("button", name=re.compile("中文")).click()
+    expect(page.locator("#haina-message")).to_have_attribute("placeholder", re.compile("[\u4e00-\u9fff]"))
+    ask(page, "die")
+    expect(last_answer(page)).to_contain_text("模型进程")
+
+
+def test_eight_tabs_at_once_all_get_their_answers(page: Page, served: Served) -> None:
+    tabs = [page, *(page.context.new_page() for _ in range(7))]
+    for tab in tabs:
+        open_chat(tab, served)
+    for number, tab in enumerate(tabs):
+        ask(tab, f"a long one, please, {number}")
+    for tab in tabs:
+        expect(last_answer(tab)).to_have_attribute("data-state", "complete", timeout=60_000)
+        expect(last_answer(tab).locator(".answer-text")).to_have_text(LONG)
+    assert [answers_in(served, tab) for tab in tabs] == [[("complete", LONG)]] * 8

@@ -1,0 +1,96 @@
+"""A chat over an in-memory database, the real filter and a scripted engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.domain.events import Ended, Numbered, Released, TurnEvent
+from app.domain.models import Account, AccountRole, Message, new_id, now
+from app.engines.scripted import Rule, Script, ScriptedEngine
+from app.safety.filter import ContentFilter
+from app.safety.policy_file import load_policy
+from app.services.answering import Answering
+from app.services.chat import Asked, Chat, Question
+from app.services.conversations import ConversationDesk
+from app.services.queue import FairQueue
+from app.services.stats import Stats
+from app.services.turns import Journal, Turns
+from tests.fakes.failing_storage import FailingStorage
+from tests.fakes.memory_storage import MemoryStorage
+
+FILTER = ContentFilter(load_policy())
+
+
+@dataclass
+class House:
+    """A chat with everything around it in reach."""
+
+    chat: Chat
+    desk: ConversationDesk
+    storage: FailingStorage
+    engine: ScriptedEngine
+    queue: FairQueue
+    journal: Journal
+    turns: Turns
+    ann: Account
+    bob: Account
+
+    async def ask(self, text: str, *, account: Account | None = None, **where: str | None) -> Asked:
+        return await self.chat.ask(account or self.ann, Question(text=text, **where))  # type: ignore[arg-type]
+
+    async def events(self, turn_id: str, *, account: Account | None = None, after: int = 0) -> list[TurnEvent]:
+        found: list[Numbered] = []
+        async for batch in self.chat.read(account or self.ann, turn_id, after=after):
+            found.extend(batch)
+        assert [one.n for one in found] == list(range(found[0].n, found[0].n + len(found)))
+        return [one.event for one in found]
+
+    async def answer(self, asked: Asked, *, account: Account | None = None) -> Message:
+        events = await self.events(asked.answer.id, account=account)
+        assert isinstance(events[-1], Ended)
+        assert sum(isinstance(event, Ended) for event in events) == 1
+        return events[-1].answer
+
+    async def saved(self, message_id: str) -> Message:
+        async with self.storage.read() as unit:
+            message = await unit.messages.get(message_id)
+        assert message is not None
+        return message
+
+
+def released(events: Sequence[TurnEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Released))
+
+
+def make_account(name: str) -> Account:
+    return Account(id=new_id(), name=name, role=AccountRole.USER, created_at=now())
+
+
+def make_house(
+    *rules: Rule, script: Script | None = None, slots: int = 4, content_filter: ContentFilter = FILTER
+) -> House:
+    storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
+    engine = ScriptedEngine(script or Script(rules=rules, default="All rivers run into the sea."), slots=slots)
+    journal = Journal(storage)
+    stats = Stats()
+    answering = Answering(
+        storage=storage,
+        content_filter=content_filter,
+        engine=engine,
+        queue=queue,
+        turns=turns,
+        journal=journal,
+        stats=stats,
+    )
+    chat = Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats)
+    desk = ConversationDesk(storage, content_filter=content_filter)
+    return House(
+        chat=chat,
+        desk=desk,
+        storage=storage,
+        engine=engine,
+        queue=queue,
+        journal=journal,
+        turns=turns,
+        ann=make_account("ann"),
+        bob=make_account("bob"),
+    )

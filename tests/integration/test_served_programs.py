@@ -1,0 +1,221 @@
+"""`/v1` of a served Haina, with the official client and plain HTTP: the same text on the line and in the database."""
+
+import json
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.fakes.served import Served
+
+BAD = "haina-blocked-test-phrase"
+SCRIPT = f"""
+default = "All rivers run into the sea."
+tokens_per_delta = [1, 3]
+
+[[rules]]
+pattern = "leak"
+reply = "Before it: {BAD} and after it."
+
+[[rules]]
+pattern = "die"
+reply = "one two three four"
+fault = "died"
+fault_after = 2
+
+[[rules]]
+pattern = "hang"
+reply = "one two three four"
+hang_after = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("programs")
+    script = folder / "script.toml"
+    script.write_text(SCRIPT, encoding="utf-8")
+    one = Served(folder / "data", settings={"HAINA_ENGINE__URL": f"scripted:{script}"}).start()
+    yield one
+    assert one.stop() == 0
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as one:
+        yield one
+
+
+def rows(served: Served, sql: str, *values: object) -> list[tuple[object, ...]]:
+    with sqlite3.connect(f"file:{served.data_dir / 'haina.db'}?mode=ro", uri=True) as database:
+        return list(database.execute(sql, values))
+
+
+def saved_text(served: Served, completion_id: str) -> object:
+    answer_id = completion_id.removeprefix("chatcmpl-")
+    return rows(served, "select text from messages where id = ?", answer_id)[0][0]
+
+
+def post(served: Served, body: bytes, **headers: str) -> tuple[int, dict[str, object], dict[str, str]]:
+    request = urllib.request.Request(  # noqa: S310 - our own address
+        f"{served.url}/v1/chat/completions", data=body, headers={"Content-Type": "application/json", **headers}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+            return response.status, json.load(response), dict(response.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error), dict(error.headers)
+
+
+def test_a_whole_answer_is_the_saved_one(served: Served, client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="default", messages=[{"role": "user", "content": "Where to?"}])
+    assert answer.choices[0].message.content == "All rivers run into the sea."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+    assert saved_text(served, answer.id) == answer.choices[0].message.content
+
+
+def test_a_streamed_answer_is_the_saved_one(served: Served, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="default",
+        messages=[{"role": "user", "content": "Where to?"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == "All rivers run into the sea." == saved_text(served, chunks[0].id)
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_max_tokens_ends_with_length(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "Where to?"}], max_tokens=2
+    )
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_refused_question_is_an_error_and_leaves_no_text(served: Served, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="default", messages=[{"role": "user", "content": f"say {BAD}"}])
+    assert caught.value.code == "content_filter"
+    assert BAD not in caught.value.message
+    assert rows(served, "select count(*) from messages where text like ?", f"%{BAD}%") == [(0,)]
+
+
+def test_a_phrase_split_over_deltas_never_gets_out(served: Served, client: openai.OpenAI) -> None:
+    for _ in range(20):
+        stream = client.chat.completions.create(
+            model="default", messages=[{"role": "user", "content": "leak"}], stream=True
+        )
+        chunks = list(stream)
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert text == "Before it: "
+        assert chunks[-1].choices[0].finish_reason == "content_filter"
+        assert saved_text(served, chunks[0].id) == text
+    whole = client.chat.completions.create(model="default", messages=[{"role": "user", "content": "leak"}])
+    assert whole.choices[0].message.content == "Before it: "
+    assert whole.choices[0].finish_reason == "content_filter"
+
+
+def test_an_engine_that_dies_is_a_clear_error_and_the_question_is_kept(served: Served, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.chat.completions.create(model="default", messages=[{"role": "user", "content": "die please"}])
+    assert caught.value.status_code == 503
+    assert caught.value.code == "engine_died"
+    assert rows(served, "select count(*) from messages where text = 'die please'") == [(1,)]
+
+
+def test_a_stream_in_which_the_engine_dies_ends_with_an_error(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "die please"}], stream=True
+    )
+    with pytest.raises(openai.APIError, match="process ended"):
+        list(stream)
+
+
+def test_a_client_that_leaves_stops_its_turn(served: Served, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "hang"}], stream=True
+    )
+    first = next(iter(stream))
+    stream.close()
+    answer_id = first.id.removeprefix("chatcmpl-")
+    for _ in range(200):
+        state = rows(served, "select state from messages where id = ?", answer_id)[0][0]
+        if state != "running":
+            break
+        served.wait_for("/healthz")
+    assert state == "stopped"
+    assert b"haina_queue_running 0.0" in served.wait_for("/metrics")
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    assert "default" in [model.id for model in client.models.list()]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        (b"{", 400, "invalid_request", None),
+        (b"[]", 400, "invalid_request", None),
+        (b"{}", 400, "invalid_request", "messages"),
+        (b'{"messages": []}', 400, "invalid_request", "messages"),
+        (b'{"messages": [{"role": "user", "content": ""}]}', 400, "invalid_request", "messages"),
+        (b'{"messages": [{"role": "wizard", "content": "x"}]}', 400, "invalid_request", "messages.0.role"),
+        (b'{"messages": [{"role": "assistant", "content": "x"}]}', 400, "invalid_request", "messages"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "model": "gpt-9"}', 404, "model_not_found", "model"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": 9}', 400, "invalid_request", "temperature"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400, "invalid_request", None),
+        (b'{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "f"}]}', 400, "invalid_request", None),
+        (b'{"messages": [{"role": "user", "content": "x"}], "logit_bias": {"1": 2}}', 400, "invalid_request", None),
+        (b'{"messages": [{"role": "user", "content": "x"}], "typo": 1}', 400, "invalid_request", "typo"),
+        (b'{"messages": [{"role": "user", "content": "x"}], "n": 2}', 400, "invalid_request", "n"),
+        (
+            json.dumps({"messages": [{"role": "user", "content": "x" * 100_000}]}).encode(),
+            400,
+            "text_too_long",
+            "messages",
+        ),
+        (
+            b'{"messages": [{"role": "user", "content": "x"}], "prompt_template": {"name": "nope"}}',
+            404,
+            "not_found",
+            "prompt_template",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_a_clear_error_in_openais_form(
+    served: Served, body: bytes, status: int, code: str, param: str | None
+) -> None:
+    before = rows(served, "select count(*) from messages")
+    got, answer, _ = post(served, body)
+    error = answer["error"]
+    assert isinstance(error, dict)
+    assert (got, error["code"]) == (status, code)
+    if param:
+        assert error["param"] == param
+    assert error["message"]
+    assert "Traceback" not in json.dumps(answer)
+    assert rows(served, "select count(*) from messages") == before
+
+
+def test_another_sites_page_is_refused(served: Served) -> None:
+    body = b'{"messages": [{"role": "user", "content": "x"}]}'
+    assert post(served, body, Origin="https://evil.example")[0] == 403
+    assert post(served, body, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        urllib.request.urlopen(urllib.request.Request(f"{served.url}/", headers={"Host": "evil.example"}))  # noqa: S310
+
+
+def test_an_unknown_key_is_refused_even_where_none_is_needed(served: Served) -> None:
+    stranger = openai.OpenAI(base_url=f"{served.url}/v1", api_key="hn-unknown", max_retries=0)
+    with stranger, pytest.raises(openai.AuthenticationError) as caught:
+        stranger.models.list()
+    assert caught.value.code == "invalid_api_key"

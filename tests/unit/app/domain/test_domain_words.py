@@ -1,0 +1,58 @@
+import pytest
+
+from app.domain import errors
+from app.domain.models import MessageState
+from app.domain.words import LANGUAGES, Language, describe, notice, sentence, waiting
+
+
+def every_error(kind: type[errors.ChatError] = errors.ChatError) -> list[type[errors.ChatError]]:
+    return [kind, *(inner for child in kind.__subclasses__() for inner in every_error(child))]
+
+
+def make(kind: type[errors.ChatError]) -> errors.ChatError:
+    if issubclass(kind, errors.QuotaExceeded | errors.EngineBusy):
+        return kind(retry_after_s=3.0)
+    return kind()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", [kind for kind in every_error() if kind.__module__ == "app.domain.errors"])
+def test_every_error_has_words_of_its_own(kind: type[errors.ChatError], language: Language) -> None:
+    words = describe(make(kind), language)
+    assert words
+    assert "{" not in words
+    if kind is not errors.ChatError:
+        assert words != describe(errors.ChatError(), language), f"{kind.__name__} falls back to the general sentence"
+
+
+def test_different_causes_read_differently() -> None:
+    causes = [
+        errors.EngineBusy(retry_after_s=5),
+        errors.EngineStarting(stage="weights", progress=0.45),
+        errors.EngineDied(),
+        errors.GenerationTimeout(after_s=60),
+        errors.StorageFull(),
+        errors.StorageBusy(),
+        errors.TextTooLong(limit=10, length=20),
+        errors.InvalidInput(is_empty=True),
+    ]
+    assert len({describe(cause, "en") for cause in causes}) == len(causes)
+    assert "45 %" in describe(causes[1], "zh")
+
+
+def test_self_harm_comes_with_help_lines() -> None:
+    assert "12356" in sentence("content_filter", {"category": "self_harm"}, "zh")
+
+
+@pytest.mark.parametrize("state", [MessageState.BLOCKED, MessageState.FAILED, MessageState.INTERRUPTED])
+def test_an_answer_that_did_not_complete_says_so(state: MessageState) -> None:
+    assert notice(state, category="test", error_code=None, language="en")
+
+
+def test_a_complete_answer_needs_no_notice() -> None:
+    assert notice(MessageState.COMPLETE, category=None, error_code=None, language="zh") is None
+
+
+def test_the_queue_line_names_place_and_time() -> None:
+    assert waiting(position=3, eta_s=40, stage="", progress=0, language="en").endswith("3 in the queue, about 40 s")
+    assert waiting(position=0, eta_s=None, stage="weights", progress=0.45, language="zh") == "正在加载模型，45 %"

@@ -1,0 +1,74 @@
+import sys
+
+import pytest
+
+from app.safety.normalise import FOLDED, MASK, Kind, Memo, classify, fold
+
+
+def test_folding_twice_changes_nothing_for_any_code_point() -> None:
+    for code in range(sys.maxunicode + 1):
+        folded = fold(chr(code))
+        assert "".join(map(fold, folded)) == folded, hex(code)
+
+
+@pytest.mark.parametrize(
+    ("written", "folded"),
+    [
+        ("Ａ", "a"),
+        ("é", "e"),
+        ("ﬁ", "fi"),
+        ("ẞ", "ss"),
+        ("①", "1"),
+        ("㍿", "株式会社"),
+        ("\u3000", " "),
+        ("\n", " "),
+        ("\u2028", " "),
+        ("海", "海"),
+    ],
+)
+def test_spellings_of_the_same_character_fold_to_the_same(written: str, folded: str) -> None:
+    assert fold(written) == folded
+
+
+@pytest.mark.parametrize(
+    "char",
+    [
+        "\u200b",
+        "\u200d",
+        "\u0301",
+        "\u202e",
+        "\ufe0f",
+        "\U000e0041",
+        "\U000e0101",
+        "\ue000",
+        "\ud800",
+        "\x00",
+        "\u20dd",
+    ],
+)
+def test_what_nobody_sees_folds_to_nothing(char: str) -> None:
+    assert fold(char) == ""
+
+
+def test_remembered_and_fresh_folds_agree() -> None:
+    assert all(FOLDED[chr(code)] == fold(chr(code)) for code in range(0x3000))
+
+
+def test_a_memo_stops_growing_and_still_answers() -> None:
+    memo = Memo(fold, limit=10)
+    assert [memo[chr(code)] for code in range(65, 91)] == [chr(code + 32) for code in range(65, 91)]
+    assert len(memo) == 10
+
+
+def test_characters_have_the_kind_that_matching_needs() -> None:
+    kinds = {char: classify(char) for char in "海あㄅa1я *~-，★。!?"}
+    assert [char for char, kind in kinds.items() if kind is Kind.CJK] == ["海", "あ", "ㄅ"]
+    assert [char for char, kind in kinds.items() if kind is Kind.SEPARATOR] == ["-", "，", "★"]
+    assert [char for char, kind in kinds.items() if kind is Kind.MARKUP] == ["*", "~"]
+    assert [char for char, kind in kinds.items() if kind is Kind.OTHER] == ["。", "!", "?"]
+    assert all(classify(char) is Kind.CJK for char in fold("가"))
+
+
+def test_a_mask_is_a_word_of_its_own_so_that_no_phrase_reaches_over_it() -> None:
+    assert {classify(char) for char in MASK} == {Kind.WORD}
+    assert "".join(map(fold, MASK)) == MASK

@@ -1,0 +1,155 @@
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from app.domain.verdicts import Action, Stage
+from app.safety.phrases import squeeze
+from app.safety.policy import PhraseList, Rule, make_policy
+from app.safety.policy_file import InvalidPolicy, load_policy
+
+_RULE = """
+[[rules]]
+category = "drugs"
+stages = ["input"]
+action = "refuse"
+"""
+_LIST = """
+[[lists]]
+name = "own"
+category = "drugs"
+language = "en"
+phrases = ["one two", "three four"]
+"""
+
+
+def write(folder: Path, text: str, *, name: str = "policy.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(InvalidPolicy) as caught:
+        load_policy(write(folder, text))
+    return list(caught.value.faults)
+
+
+def test_the_built_in_policy_acts_in_every_stage_on_each_category_and_has_both_languages() -> None:
+    policy = load_policy()
+    categories = {"violence", "weapons", "self_harm", "sexual_minors", "drugs", "fraud", "hate"}
+    for category in categories:
+        assert {policy.action(category, stage=stage) for stage in Stage} == {Action.REFUSE}
+        lists = [phrase_list for phrase_list in policy.lists if phrase_list.category == category]
+        assert {phrase_list.language for phrase_list in lists} == {"en", "zh"}
+        assert all(10 <= len(phrase_list.phrases) <= 30 for phrase_list in lists)
+        assert all(phrase_list.source and phrase_list.reviewer and phrase_list.reviewed_on for phrase_list in lists)
+    assert {policy.action("personal_data", stage=stage) for stage in Stage} == {Action.MASK}
+
+
+def test_shipped_phrases_are_long_enough_to_be_specific() -> None:
+    shipped = [text for phrase_list in load_policy().lists for text in phrase_list.phrases]
+    assert min(len(squeeze(text)) for text in shipped) >= 4
+
+
+def test_a_shipped_allowed_phrase_excuses_no_shipped_phrase_as_a_whole() -> None:
+    lists = load_policy().lists
+    denied = {squeeze(text) for phrase_list in lists for text in phrase_list.phrases}
+    assert not denied & {squeeze(text) for phrase_list in lists for text in phrase_list.allowed}
+
+
+def test_the_id_names_what_decides_and_nothing_else(tmp_path: Path) -> None:
+    first = load_policy(write(tmp_path, 'name = "mine"\n' + _RULE + _LIST))
+    moved = load_policy(write(tmp_path, 'name = "mine"\n# later\n' + _LIST.replace('"one two", ', "") + _RULE))
+    same = load_policy(
+        write(
+            tmp_path, 'name = "mine"\n' + _LIST.replace('"one two", "three four"', '"THREE  four", "one two"') + _RULE
+        )
+    )
+    other = load_policy(write(tmp_path, 'name = "mine"\n' + _RULE.replace("refuse", "flag") + _LIST))
+    assert first.id.startswith("mine@")
+    assert len(first.id) == len("mine@") + 12
+    assert first.id == same.id
+    assert len({first.id, moved.id, other.id}) == 3
+
+
+def test_lists_are_read_from_toml_text_and_the_shipped_ones(tmp_path: Path) -> None:
+    header = 'name = "a"\ncategory = "drugs"\nlanguage = "en"\nsource = "me"\ndate = 2026-01-02\nreviewer = "you"\n'
+    write(tmp_path, header + 'phrases = ["one two"]\n', name="a.toml")
+    text = "# name: b\n# category: drugs\n# language: zh\n# source: me\n# date: 2026-01-02\n# reviewer: you\n"
+    write(tmp_path, text + "\n第一条\n# a note\n+第一条消息\n", name="b.txt")
+    policy = load_policy(write(tmp_path, 'name = "p"\nfiles = ["a.toml", "b.txt", "builtin:drugs-en"]\n' + _RULE))
+    lists = {phrase_list.name: phrase_list for phrase_list in policy.lists}
+    assert lists["a"].phrases == ("one two",)
+    assert lists["b"].phrases == ("第一条",)
+    assert lists["b"].allowed == ("第一条消息",)
+    assert lists["b"].reviewed_on == date(2026, 1, 2)
+    assert lists["drugs-en"].phrases
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('name = "p"\nfils = []\n', "policy.toml:2: fils: there is no such key"),
+        ('name = "p"\n' + _LIST + _RULE.replace("refuse", "refuze"), "policy.toml:12: rules.1.action: Input should be"),
+        ('name = "p"\n' + _LIST + _RULE.replace('"input"', '"inputs"'), "policy.toml:11: rules.1.stages.1: Input sh"),
+        ('name = "p"\n' + _LIST + _RULE + "level = 3\n", "policy.toml:13: rules.1.level: there is no such key"),
+        ('name = "p"\n' + _LIST + _RULE + _RULE, "policy.toml:14: a second rule for drugs in input"),
+        ('name = "p"\n' + _RULE.replace("drugs", "drogs"), "policy.toml:3: nothing finds the category drogs"),
+        ('name = "p"\n' + _LIST, "policy.toml: list own: no rule speaks of the category drugs"),
+        ('name = "p"\n' + _RULE + _LIST + _LIST, "policy.toml: a second list named own"),
+        ('name = "p"\n' + _RULE + _LIST.replace('"own"', '"test"'), "policy.toml: a second list named test"),
+        ('name = "p"\n' + _RULE + _LIST.replace("three four", "x"), "policy.toml:12: list own, entry 2: a single char"),
+        ('name = "p"\n' + _RULE + _LIST.replace("three four", "-"), "policy.toml:12: list own, entry 2: empty, or"),
+        (
+            'name = "p"\n' + _RULE + _LIST.replace("three four", "ONE two"),
+            "policy.toml:12: list own, entry 2: the same",
+        ),
+        ('name = "p"\n' + _RULE + _LIST.replace("three four", "x" * 201), "policy.toml:12: list own, entry 2: longer"),
+        (
+            'name = "p"\n' + _RULE + _LIST + 'allow = ["one-two", "one two"]',
+            "policy.toml:13: list own, entry 4: the sa",
+        ),
+        ('name = "p"\n[[lists]]\nname = "x"\nlanguage = "en"\n', "policy.toml:2: lists.1: the list is empty"),
+        ('name = "p"\nname = "q"\n', "policy.toml: Cannot overwrite a value (at line 2, column 11)"),
+        ('name = "p"\nfiles = ["builtin:nothing"]\n', "policy.toml:2: there is no list builtin:nothing; there are"),
+        ("rules = []\n", "policy.toml: name: is required"),
+    ],
+)
+def test_a_faulty_policy_is_refused_with_the_place_and_the_reason(tmp_path: Path, text: str, expected: str) -> None:
+    found = faults(tmp_path, text)
+    assert any(fault.startswith(expected) for fault in found), found
+
+
+def test_a_list_file_must_say_where_it_comes_from(tmp_path: Path) -> None:
+    write(tmp_path, 'name = "a"\ncategory = "drugs"\nlanguage = "en"\nphrases = ["one two"]\n', name="a.toml")
+    found = faults(tmp_path, 'name = "p"\nfiles = ["a.toml"]\n' + _RULE)
+    assert found == ["a.toml: source: is required", "a.toml: date: is required", "a.toml: reviewer: is required"]
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    text = 'name = "p"\n' + _RULE + _LIST.replace("three four", "x").replace("one two", "y")
+    assert len(faults(tmp_path, text)) == 2
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPolicy, match="there is no such file"):
+        load_policy(tmp_path / "absent.toml")
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(InvalidPolicy, match="not UTF-8"):
+        load_policy(tmp_path / "latin.toml")
+    with pytest.raises(InvalidPolicy):
+        load_policy(tmp_path)
+
+
+def test_a_policy_of_its_own_still_has_the_test_phrases() -> None:
+    names = [phrase_list.name for phrase_list in make_policy("bare").lists]
+    assert names == ["test", "test-flag"]
+
+
+def test_rule_ids_name_list_and_phrase_without_quoting_it() -> None:
+    own = PhraseList(name="own", category="hate", language="en", phrases=("some vile words",))
+    rule = Rule(category="hate", stages=frozenset(Stage), action=Action.REFUSE)
+    (phrase,) = (p for p in make_policy("p", rules=[rule], lists=[own]).phrases() if p.category == "hate")
+    assert phrase.rule.startswith("own:")
+    assert "vile" not in phrase.rule

@@ -1,0 +1,54 @@
+import pytest
+
+from app.bootstrap import check_door
+from app.settings import InvalidSettings, load_settings
+
+
+def test_a_misspelt_setting_is_an_error_that_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_SERVER__PROT", "8000")
+    with pytest.raises(InvalidSettings, match="HAINA_SERVER__PORT"):
+        load_settings()
+
+
+def test_a_value_that_cannot_be_is_one_line_without_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_SERVER__PORT", "many")
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings()
+    assert str(caught.value).startswith("HAINA_SERVER__PORT: ")
+    assert "many" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "has_guests"),
+    [
+        ("127.0.0.1", "", True),
+        ("localhost", "", True),
+        ("0.0.0.0", "", False),
+        ("127.0.0.1", "https://chat.example.org", False),
+    ],
+)
+def test_guests_come_in_on_loopback_only(
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    public_url: str,
+    has_guests: bool,  # noqa: FBT001 - a column
+) -> None:
+    monkeypatch.setenv("HAINA_SERVER__HOST", host)
+    monkeypatch.setenv("HAINA_SERVER__PUBLIC_URL", public_url)
+    assert load_settings().has_guests is has_guests
+
+
+@pytest.mark.parametrize("secret", ["", "changeme", "short", "a" * 64])
+def test_a_server_that_others_reach_refuses_a_weak_secret(monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    monkeypatch.setenv("HAINA_SERVER__HOST", "0.0.0.0")
+    monkeypatch.setenv("HAINA_SERVER__SECRET_KEY", secret)
+    with pytest.raises(InvalidSettings, match="SECRET_KEY"):
+        check_door(load_settings())
+    monkeypatch.setenv("HAINA_SERVER__SECRET_KEY", "q8Zr-2mVw_7LkXb9TnYc4PdHs6JfGe3A")
+    check_door(load_settings())
+
+
+def test_a_guard_that_would_not_be_asked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_SAFETY__GUARD_URL", "http://127.0.0.1:9/v1")
+    with pytest.raises(InvalidSettings, match="GUARD_URL"):
+        load_settings()

@@ -1,0 +1,365 @@
+"""The console's pages: what they show, what they do, and that whatever people typed is escaped."""
+
+from dataclasses import replace
+from datetime import timedelta
+from html import escape
+
+import pytest
+
+from app.domain.generation import EngineState, EngineStatus, ModelProfile
+from app.domain.models import (
+    AccountRole,
+    Hit,
+    MessageState,
+    Sampling,
+    TemplateDraft,
+    TemplateFile,
+    Variable,
+    new_id,
+    now,
+)
+from app.domain.verdicts import Action, Stage
+from app.domain.words import LANGUAGES, Language
+from prompts import library
+from tests.fakes.office import Office, account
+from ui.admin.editor import fields_of
+from ui.admin.hits import PAGE_SIZE
+from ui.admin.overview import shares
+
+EVIL = '<script>alert("1")</script>'
+TRANSLATOR = TemplateFile(
+    name="translator",
+    title={"en": "Translator", "zh": "翻译"},
+    description={"en": "Translates."},
+    language="en",
+    tags=("writing",),
+    content=TemplateDraft(
+        system="Translate into {{target}}.",
+        variables=(Variable(name="target", label={"en": "Into"}, default="English"),),
+        sampling=Sampling(temperature=0.3),
+        examples=("海纳百川",),
+    ),
+)
+
+
+def hit(*, category: str = "test", rule: str = "phrases:test-refuse", account_id: str | None = None) -> Hit:
+    return Hit(
+        id=new_id(),
+        decision_id=new_id(),
+        created_at=now(),
+        stage=Stage.OUTPUT,
+        action=Action.REFUSE,
+        category=category,
+        rule=rule,
+        detector="phrases",
+        policy="haina@0123456789ab",
+        start=1200,
+        end=1225,
+        account_id=account_id,
+    )
+
+
+@pytest.fixture
+async def office() -> Office:
+    office = Office()
+    await office.add(office.root)
+    await office.prompts.import_files([TRANSLATOR], author="Haina")
+    return office
+
+
+async def add_hits(office: Office, *hits: Hit) -> None:
+    async with office.storage.write() as unit:
+        await unit.hits.add(*hits)
+        await unit.commit()
+
+
+# Overview
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            EngineStatus(state=EngineState.LOADING, progress=0.454, stage="weights"),
+            "Loading, 45 % · reading the weights",
+        ),
+        (EngineStatus(state=EngineState.DOWN, detail=f"refused {EVIL}"), f"refused {escape(EVIL, quote=False)}"),
+        (
+            EngineStatus(
+                state=EngineState.READY,
+                profile=ModelProfile(id="m", title="Baichuan2", prompt_format=None, context_length=4096),
+            ),
+            "4,096 tokens of context",
+        ),
+    ],
+)
+async def test_the_overview_tells_the_models_state(office: Office, status: EngineStatus, words: str) -> None:
+    office.engine.state = status
+    assert words in (await office.show("overview")).replace("&#34;", '"')
+
+
+async def test_the_overview_shows_the_last_minutes_figures(office: Office) -> None:
+    office.stats.first_token(0.42)
+    office.queue.running = 3
+    page = await office.show("overview")
+    assert '<p class="value" data-live="running">3</p>' in page
+    assert "0.42<small>s</small>" in page
+    assert "None in the last 24 hours." in page
+
+
+def test_shares_add_up_to_a_hundred_and_running_answers_are_not_among_them() -> None:
+    found = shares({MessageState.COMPLETE: 3, MessageState.FAILED: 1, MessageState.RUNNING: 9})
+    assert {share.state: share.percent for share in found if share.count} == {"complete": 75.0, "failed": 25.0}
+    assert sum(share.percent for share in shares({})) == 0
+
+
+# Users
+
+
+async def test_users_are_found_by_a_part_of_their_name_and_guests_only_when_wanted(office: Office) -> None:
+    await office.add(account("ann"), account("annika"), account("bob"), account("guest-ann", AccountRole.GUEST))
+    found = await office.show("users", query="ann")
+    assert ("annika" in found, ">bob" in found, "guest-ann" in found) == (True, False, False)
+    assert "guest-ann" in await office.show("users", query="ann", guests="on")
+
+
+async def test_a_long_list_is_turned_page_by_page(office: Office) -> None:
+    at = now()
+    await office.add(*(replace(account(f"user{n:02}"), created_at=at - timedelta(minutes=n)) for n in range(60)))
+    first, second = await office.show("users"), await office.show("users", offset="50")
+    assert 'href="#users?offset=50"' in first
+    assert "Newer" not in first
+    assert 'href="#users"' in second
+    assert "Older" not in second
+    assert "user59" in second
+
+
+async def test_an_admin_has_no_button_to_suspend_themselves(office: Office) -> None:
+    page = await office.show("users")
+    assert "root" in page
+    assert "ask_suspend" not in page
+    reply = await office.ask("users", "suspend", name="root")
+    assert reply.is_error
+
+
+async def test_suspending_says_first_what_it_does_and_can_be_taken_back(office: Office) -> None:
+    await office.add(account("ann"))
+    asked = await office.ask("users", "ask_suspend", name="ann")
+    assert "ann is signed out everywhere at once" in asked.dialog
+    done = await office.ask("users", "suspend", name="ann")
+    assert (done.said, done.go) == ("ann is suspended.", "users")
+    assert (await office.accounts.by_name("ann")).is_suspended
+    assert "Let ann in again?" in (await office.ask("users", "ask_suspend", name="ann")).dialog
+    await office.ask("users", "suspend", name="ann", take_back="on")
+    assert not (await office.accounts.by_name("ann")).is_suspended
+
+
+async def test_an_account_is_made_and_a_taken_name_is_said_to_be_taken(office: Office) -> None:
+    made = await office.ask("users", "add", name="carol", password="long enough", role="admin")
+    assert not made.is_error, made.said
+    assert (await office.accounts.by_name("carol")).role is AccountRole.ADMIN
+    again = await office.ask("users", "add", name="Carol", password="long enough", role="user")
+    assert (again.is_error, again.said) == (True, "This name is taken.")
+
+
+@pytest.mark.parametrize("role", ["", "guest", "owner"])
+async def test_no_other_role_can_be_given(office: Office, role: str) -> None:
+    assert (await office.ask("users", "add", name="carol", password="long enough", role=role)).is_error
+
+
+# API keys
+
+
+async def test_a_keys_secret_is_shown_once_and_never_in_the_list(office: Office) -> None:
+    made = await office.ask("keys", "make", name="Nightly", account="root")
+    secret = made.dialog.split('id="secret">')[1].split("<")[0]
+    assert (await office.accounts.of_key(secret)).name == "root"
+    page = await office.show("keys")
+    assert "Nightly" in page
+    assert secret not in page
+    assert secret[:9] in page
+
+
+async def test_revoking_says_first_what_it_does_and_the_key_is_then_useless(office: Office) -> None:
+    key, _ = await office.accounts.make_key(office.root, name="Nightly")
+    assert "cannot be undone" in (await office.ask("keys", "ask_revoke", id=key.id)).dialog
+    await office.ask("keys", "revoke", id=key.id)
+    page = await office.show("keys")
+    assert "Revoked" in page
+    assert "ask_revoke" not in page
+
+
+async def test_a_key_for_nobody_and_an_unknown_key_are_refused(office: Office) -> None:
+    assert (await office.ask("keys", "make", name="x", account="nobody")).is_error
+    assert (
+        await office.ask("keys", "ask_revoke", id="unknown")
+    ).said == "There is no such API key, or it is not yours."
+
+
+# Hits
+
+
+async def test_without_hits_the_page_tells_how_to_try_the_filter(office: Office) -> None:
+    page = await office.show("hits")
+    assert "haina-blocked-test-phrase" in page
+    assert "海纳测试禁语" in page
+
+
+async def test_hits_are_counted_by_rule_and_listed_with_place_and_account(office: Office) -> None:
+    await add_hits(office, hit(account_id=office.root.id), hit(account_id="gone"), hit(rule="patterns:cn-id"))
+    page = await office.show("hits")
+    assert "characters 1,200–1,225" in page
+    assert ">root<" in page
+    assert ">gone<" in page
+    assert '<span class="count">2</span>' in page
+
+
+async def test_hits_can_be_restricted_to_a_rule(office: Office) -> None:
+    await add_hits(office, hit(), hit(rule="patterns:cn-id", account_id="only-this"))
+    page = await office.show("hits", rule="patterns:cn-id")
+    assert page.count('<th scope="row">') == 1
+    assert "only-this" in page
+    assert "No hit matches." in await office.show("hits", category="hate")
+
+
+async def test_a_restriction_stays_while_one_turns_pages(office: Office) -> None:
+    await add_hits(office, *(hit() for _ in range(PAGE_SIZE + 1)))
+    page = await office.show("hits", category="test")
+    assert f'href="#hits?category=test&amp;offset={PAGE_SIZE}"' in page
+
+
+# Prompts
+
+
+def edit(**changed: str) -> dict[str, list[str]]:
+    """Return the editor's form over the first version, with something changed."""
+    form = fields_of(TRANSLATOR.content) | {"name": ["translator"], "number": ["1"], "based_on": ["1"]}
+    return form | {name: [value] for name, value in changed.items()}
+
+
+async def test_the_list_names_templates_in_the_readers_language(office: Office) -> None:
+    assert "翻译" in await office.show("prompts", language="zh")
+    assert ">Translator<" in await office.show("prompts")
+
+
+async def test_an_edit_is_reviewed_and_saved_as_a_new_live_version(office: Office) -> None:
+    edited = edit(system="Translate well into {{target}}.")
+    review = await office.ask("prompt", "review", form=edited)
+    assert 'class="line added"' in review.dialog
+    assert "Translate well into {{target}}." in review.dialog
+    saved = await office.ask("prompt", "save", form=edited, message="Better", is_live="on")
+    assert (saved.said, saved.go) == ("Version 2 is saved and live.", "prompt?name=translator")
+    assert (await office.prompts.export("translator")).content.system == "Translate well into {{target}}."
+
+
+async def test_a_version_can_be_saved_without_going_live_and_made_live_later(office: Office) -> None:
+    edited = edit(temperature="0.9")
+    saved = await office.ask("prompt", "save", form=edited, message="Warmer")
+    assert saved.go == "prompt?name=translator&number=2"
+    assert (await office.prompts.export("translator")).content.sampling.temperature == 0.3
+    asked = await office.ask("prompt", "ask_live", name="translator", number="2")
+    assert "New conversations get version 2 in place of version 1." in asked.dialog
+    await office.ask("prompt", "set_live", name="translator", number="2")
+    assert (await office.prompts.export("translator")).content.sampling.temperature == 0.9
+
+
+async def test_a_save_over_somebody_elses_version_is_refused_in_words(office: Office) -> None:
+    first = edit(system="One {{target}}.")
+    await office.ask("prompt", "save", form=first, message="One", is_live="on")
+    second = edit(system="Two {{target}}.")
+    reply = await office.ask("prompt", "save", form=second, message="Two", is_live="on")
+    assert reply.is_error
+    assert reply.said.startswith("Somebody saved a newer version")
+
+
+async def test_an_edit_that_changes_nothing_or_cannot_be_is_refused(office: Office) -> None:
+    same = edit()
+    assert "nothing was changed" in (await office.ask("prompt", "review", form=same)).said
+    broken = edit(system="Into {{nowhere}}")
+    assert (await office.ask("prompt", "review", form=broken)).is_error
+
+
+async def test_two_versions_are_compared_the_older_first(office: Office) -> None:
+    edited = edit(system="New {{target}}.")
+    await office.ask("prompt", "save", form=edited, message="New", is_live="on")
+    dialog = (await office.ask("prompt", "compare", name="translator", number="2", other="1")).dialog
+    assert "From version 1 to 2" in dialog
+    assert dialog.index("Translate into") < dialog.index("New {{target}}")
+
+
+async def test_an_exported_file_can_be_imported_elsewhere_after_a_look_at_it(office: Office) -> None:
+    exported = await office.ask("prompt", "export", name="translator")
+    assert exported.file_name == "translator.toml"
+    assert library.parse(exported.file_text, name="translator") == TRANSLATOR
+    elsewhere = Office()
+    look = await elsewhere.ask("prompts", "review_import", file=exported.file_text, file_name="translator.toml")
+    assert "translator is not here yet" in look.dialog
+    done = await elsewhere.ask("prompts", "import", text=exported.file_text, name="translator")
+    assert done.go == "prompt?name=translator"
+    assert await elsewhere.prompts.export("translator") == TRANSLATOR
+
+
+async def test_importing_over_a_template_says_which_version_it_becomes(office: Office) -> None:
+    text = library.write(TRANSLATOR)
+    same = await office.ask("prompts", "review_import", text=text, name="translator")
+    assert "There is nothing to import." in same.dialog
+    other = text.replace("Translate into", "Render into")
+    look = await office.ask("prompts", "review_import", text=other, name="translator")
+    assert "This becomes version 2" in look.dialog
+    broken = await office.ask("prompts", "review_import", text="x = [", name="translator")
+    assert (broken.is_error, broken.dialog) == (True, "")
+
+
+async def test_an_unknown_template_or_version_is_said_to_be_unknown(office: Office) -> None:
+    for form in ({"name": ["nothing"]}, {"name": ["translator"], "number": ["9"]}):
+        assert (await office.ask("prompt", form=form)).said == "There is no such prompt template, or it is not yours."
+
+
+# Escaping
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_whatever_people_typed_is_escaped_everywhere(language: Language) -> None:
+    office = Office(root=account(EVIL, AccountRole.ADMIN))
+    office.engine.state = EngineStatus(
+        state=EngineState.LOADING,
+        stage=EVIL,
+        detail=EVIL,
+        profile=ModelProfile(id=EVIL, title=EVIL, prompt_format=None, context_length=1, dtype=EVIL, revision=EVIL),
+    )
+    await office.add(office.root, account(f"{EVIL}2"))
+    key, _ = await office.accounts.make_key(office.root, name=EVIL)
+    await add_hits(office, replace(hit(category=EVIL, rule=EVIL, account_id=EVIL), detector=EVIL, policy=EVIL))
+    content = TemplateDraft(
+        system=f"</textarea>{EVIL} {{{{x}}}}",
+        variables=(Variable(name="x", label={"en": EVIL, "zh": EVIL}, default=EVIL),),
+        examples=(EVIL,),
+        sampling=Sampling(stop=(EVIL,)),
+    )
+    words = {"en": EVIL, "zh": EVIL}
+    file = TemplateFile(name="evil", title=words, description=words, language="en", tags=(EVIL,), content=content)
+    await office.prompts.import_files([file], author=EVIL)
+    edited = fields_of(replace(content, examples=(EVIL, f"{EVIL}2")))
+    calls: list[tuple[str, str, dict[str, list[str]]]] = [
+        ("frame", "show", {}),
+        ("overview", "show", {}),
+        ("users", "show", {"query": [EVIL]}),
+        ("users", "show", {"query": [f"nobody {EVIL}"]}),
+        ("users", "ask_suspend", {"name": [f"{EVIL}2"]}),
+        ("keys", "show", {}),
+        ("keys", "ask_make", {}),
+        ("keys", "make", {"name": [EVIL], "account": [EVIL]}),
+        ("keys", "ask_revoke", {"id": [key.id]}),
+        ("hits", "show", {"category": [EVIL], "rule": [EVIL]}),
+        ("prompts", "show", {}),
+        ("prompts", "review_import", {"name": ["other"], "text": [library.write(file)]}),
+        ("prompt", "show", {"name": ["evil"]}),
+        ("prompt", "review", {"name": ["evil"], "number": ["1"], "based_on": ["1"], **edited}),
+    ]
+    for page, action, form in calls:
+        reply = await office.ask(page, action, language=language, form=form)
+        assert not reply.is_error, (page, action, reply.said)
+        markup = reply.html + reply.dialog
+        assert "<script" not in markup, (page, action)
+        assert "</textarea>&lt;" not in markup, (page, action)
+        assert "&lt;script&gt;" in markup, (page, action)
