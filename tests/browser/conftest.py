@@ -46,8 +46,9 @@ expect.set_options(timeout=30_000)
 LONG = " ".join(f"word{n}" for n in range(120))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A Chromium, gone with its module: Playwright keeps a loop running in this thread for as long as it lives."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("there is no Chromium; tests/system-packages installs it")
