@@ -25,12 +25,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
-from app.domain.models import Message, MessageState, Receipt, Role
+from app.domain.models import ErrorData, Message, MessageState, Receipt, Role
 from app.domain.ports import AnswerPart
 from app.domain.verdicts import ReleasedText, joined
 from storage.rows import Base, Choice, Json, Record, table_of
 
 _WHILE_RUNNING = text("state = 'running'")
+_NOTHING = text("'{}'")
 
 
 class MessageRow(Base):
@@ -50,6 +51,7 @@ class MessageRow(Base):
     finished_at: Mapped[datetime | None]
     category: Mapped[str | None]
     error_code: Mapped[str | None]
+    error_data: Mapped[ErrorData] = mapped_column(Json(ErrorData), server_default=_NOTHING)
     continues_id: Mapped[str | None]
     receipt: Mapped[Receipt | None] = mapped_column(Json(Receipt))
 
@@ -138,6 +140,7 @@ class SqlMessages:
         finished_at: datetime,
         category: str | None = None,
         error_code: str | None = None,
+        error_data: ErrorData | None = None,
         receipt: Receipt | None = None,
     ) -> bool:
         """Close a running answer and drop its parts; False, and no change, where none of this id is running."""
@@ -148,6 +151,7 @@ class SqlMessages:
             "finished_at": finished_at,
             "category": category,
             "error_code": error_code,
+            "error_data": error_data or {},
             "receipt": receipt,
         }
         if (await self._connection.execute(_FINISH, row)).rowcount == 0:

@@ -6,7 +6,7 @@ A turn starts anew only where its engine went back to loading before the first w
 every path. Text appears in `Released` only, so only what passed the filter becomes one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.domain.models import Message
 from app.domain.verdicts import ReleasedText
@@ -43,8 +43,6 @@ class Ended:
     """The answer is final; `answer` is the row as it was saved."""
 
     answer: Message
-    error: dict[str, object] = field(default_factory=dict)
-    """`code` and the data of a ChatError, where one ended the turn."""
     title: ReleasedText | None = None
     """The conversation's title, where this turn made it."""
 

@@ -160,6 +160,10 @@ class Conversation:
     deleted_at: datetime | None = None
 
 
+ErrorData = Mapping[str, str | int | float | bool]
+"""The numbers and names in an error's sentence."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One row of a conversation. It has a parent, is appended, and never changes once its state is final."""
@@ -177,7 +181,8 @@ class Message:
     category: str | None = None
     """Why it is `blocked`."""
     error_code: str | None = None
-    """Why it is `failed`: the code of a ChatError."""
+    """What ended it where it is `failed` or `blocked`: the code of a ChatError."""
+    error_data: ErrorData = field(default_factory=dict)
     continues_id: str | None = None
     """The cut answer whose text this one begins with."""
     receipt: Receipt | None = None

@@ -18,6 +18,7 @@ from app.domain.models import (
     Account,
     ApiKey,
     Conversation,
+    ErrorData,
     Hit,
     Message,
     MessageState,
@@ -217,6 +218,7 @@ class Messages(Protocol):
         finished_at: datetime,
         category: str | None = None,
         error_code: str | None = None,
+        error_data: ErrorData | None = None,
         receipt: Receipt | None = None,
     ) -> bool:
         """Close a running answer and drop its parts; False, and no change, where it was closed already."""

@@ -143,6 +143,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The database cannot be written. Nothing was sent; tell the administrator.",
         "zh": "数据库不可写，消息未发送，请联系管理员。",
     },
+    "storage_owned": {
+        "en": "Another Haina is using this database. Stop it first, or choose another data folder.",
+        "zh": "另一个海纳正在使用这个数据库。请先停止它，或换一个数据目录。",
+    },
     "schema_outdated": {
         "en": "The database has schema {found}, this program needs {expected}. Run: haina db upgrade",
         "zh": "数据库结构为 {found}，本程序需要 {expected}。请运行：haina db upgrade",
@@ -222,13 +226,14 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     return text
 
 
-def notice(state: MessageState, *, category: str | None, error_code: str | None, language: Language) -> str | None:
+def notice(message: Message, language: Language) -> str | None:
     """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say."""
-    if state is MessageState.BLOCKED:
-        return sentence(error_code or "content_filter", {"category": category or ""}, language)
-    if state is MessageState.FAILED:
-        return sentence(error_code or "internal_error", {}, language)
-    words = _NOTICES.get(state)
+    if message.state is MessageState.BLOCKED:
+        data = {**message.error_data, "category": message.category or ""}
+        return sentence(message.error_code or "content_filter", data, language)
+    if message.state is MessageState.FAILED:
+        return sentence(message.error_code or "internal_error", message.error_data, language)
+    words = _NOTICES.get(message.state)
     return words[language] if words else None
 
 

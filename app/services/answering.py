@@ -18,12 +18,13 @@ from app.domain.errors import (
     ContextLengthExceeded,
     EngineStarting,
     EngineUnavailable,
+    InvalidInput,
     SafetyUnavailable,
     StorageFailure,
 )
 from app.domain.events import Ended, Started, Waiting
 from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
-from app.domain.models import Message, MessageState, Receipt, Sampling, now
+from app.domain.models import ErrorData, Message, MessageState, Receipt, Sampling, now
 from app.domain.ports import Engine, Filter, Gate, Storage
 from app.domain.verdicts import Cut, Decision, GateEvent, Stage
 from app.services.hits import hits_of
@@ -99,8 +100,7 @@ class Answering:
         gate_decisions: list[Decision] = []
         outcome = await self._outcome(turn, gate_decisions)
         answer = await self._finish(turn, outcome, gate_decisions)
-        error = {"code": outcome.error.code, **outcome.error.data} if outcome.error else {}
-        turn.log.append(Ended(answer=answer, error=error, title=turn.title))
+        turn.log.append(Ended(answer=answer, title=turn.title))
         self._turns.retire(turn)
         self._stats.ended(answer)
 
@@ -205,6 +205,7 @@ class Answering:
             finished_at=now(),
             category=outcome.category,
             error_code=outcome.error.code if outcome.error else None,
+            error_data=_told(outcome.error),
             receipt=outcome.receipt,
         )
         hits = [hit for decision in decisions for hit in hits_of(decision, account_id=turn.account_id, message=answer)]
@@ -218,6 +219,7 @@ class Answering:
                         finished_at=answer.finished_at or now(),
                         category=answer.category,
                         error_code=answer.error_code,
+                        error_data=answer.error_data,
                         receipt=answer.receipt,
                     )
                     await unit.hits.add(*hits)
@@ -228,7 +230,7 @@ class Answering:
                 await asyncio.sleep(_SAVE_AGAIN_S)
             else:
                 return answer
-        return replace(answer, state=MessageState.FAILED, error_code=failure.code)
+        return replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=_told(failure))
 
     async def _ready(self, turn: Turn) -> EngineStatus:
         """Wait for the model to be ready, telling the readers how far it is.
@@ -292,6 +294,14 @@ def refusal(decision: Decision) -> ChatError:
     if decision.is_degraded:
         return SafetyUnavailable(decision_id=decision.id, category="unavailable")
     return ContentBlocked(category=decision.category or "", stage=str(decision.stage), decision_id=decision.id)
+
+
+def _told(error: ChatError | None) -> ErrorData:
+    """Return what of an error its sentence is made of."""
+    if error is None:
+        return {}
+    detail = {"detail": error.detail} if isinstance(error, InvalidInput) else {}
+    return {name: value for name, value in (detail | error.data).items() if isinstance(value, str | int | float | bool)}
 
 
 def _release(turn: Turn, events: Sequence[GateEvent]) -> Decision | None:

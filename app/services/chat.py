@@ -7,8 +7,6 @@ log → storage. Nothing leaves by another way.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import structlog
-
 from app.domain.errors import (
     AccessDenied,
     Conflict,
@@ -19,9 +17,7 @@ from app.domain.errors import (
     TextTooLong,
 )
 from app.domain.events import Ended, Numbered
-from app.domain.generation import (
-    ChatMessage,
-)
+from app.domain.generation import ChatMessage
 from app.domain.models import (
     Account,
     Conversation,
@@ -43,14 +39,8 @@ from app.services.titles import title_of
 from app.services.turns import Turn, Turns
 from prompts.render import render
 
-log = structlog.get_logger()
-
 MAX_CHARACTERS = 32_000
 """Of one message: far beyond any context that the models have, and little enough to be read by the filter at once."""
-DEFAULT_MAX_TOKENS = 1024
-_STATUS_EVERY_S = 0.5
-_SAVE_TRIES = 20
-_SAVE_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +194,7 @@ class Chat:
         turn = self._turns.get(turn_id)
         if turn is None or turn.account_id != account.id:
             answer = await self._own_answer(account, turn_id)
-            yield [Numbered(after + 1, Ended(answer=answer, error=_error_data(answer)))]
+            yield [Numbered(after + 1, Ended(answer=answer))]
             return
         async for batch in turn.log.read(after):
             yield batch
@@ -450,9 +440,3 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
 
 async def _version(unit: Unit, version_id: str | None) -> TemplateVersion | None:
     return await unit.templates.version(version_id) if version_id else None
-
-
-def _error_data(answer: Message) -> dict[str, object]:
-    if not answer.error_code:
-        return {}
-    return {"code": answer.error_code, "category": answer.category or ""}

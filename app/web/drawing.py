@@ -42,9 +42,7 @@ class Drawing:
             "text": "" if is_blocked else message.text,
             "blocks": self._html(message) if is_answer and not is_blocked else [],
             "created_at": message.created_at.isoformat(),
-            "notice": notice(
-                message.state, category=message.category, error_code=message.error_code, language=language
-            ),
+            "notice": notice(message, language),
             "category": category_name(message.category, language) or None,
             "actions": _actions(message),
             "siblings": list(siblings) or [message.id],

@@ -244,9 +244,8 @@ class _Failure(ChatError):
     """An answer that failed, with the code and status of what ended it."""
 
     def __init__(self, end: Ended) -> None:
-        data = {name: value for name, value in end.error.items() if name != "code"}
-        super().__init__("", **data)
-        self.code = str(end.error.get("code", "engine_died"))  # type: ignore[misc]
+        super().__init__("", **end.answer.error_data)
+        self.code = end.answer.error_code or "engine_died"  # type: ignore[misc]
         self.status = _status_of_code(self.code)  # type: ignore[misc]
 
 

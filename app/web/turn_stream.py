@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from app.domain.events import Ended, Numbered, Released, Started, Waiting
 from app.domain.models import Account, Message
 from app.domain.ports import BlockText, Markdown, MarkdownStream
-from app.domain.words import Language, sentence, waiting
+from app.domain.words import Language, waiting
 from app.services.chat import Chat
 from app.web.doorkeeper import account_of
 from app.web.language import language_of
@@ -139,12 +139,7 @@ class _Reader:
         return _event("started", {"model": event.model, "dropped_messages": event.dropped_messages})
 
     async def _end(self, event: Ended) -> bytes:
-        error = None
-        if event.error:
-            code = str(event.error["code"])
-            error = {"code": code, "message": sentence(code, event.error, self._language)}
-        drawn = await self._draw(event.answer)
-        return _event("end", {"message": drawn, "title": event.title, "error": error})
+        return _event("end", {"message": await self._draw(event.answer), "title": event.title})
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

@@ -13,6 +13,7 @@ from app.domain.models import (
     AccountRole,
     ApiKey,
     Conversation,
+    ErrorData,
     Hit,
     Message,
     MessageState,
@@ -290,6 +291,7 @@ class MemoryMessages:
         finished_at: datetime,
         category: str | None = None,
         error_code: str | None = None,
+        error_data: ErrorData | None = None,
         receipt: Receipt | None = None,
     ) -> bool:
         self._state.begin_writing()
@@ -303,6 +305,7 @@ class MemoryMessages:
             finished_at=finished_at,
             category=category,
             error_code=error_code,
+            error_data=error_data or {},
             receipt=receipt,
         )
         for key in [key for key in self._state.parts if key[0] == message_id]:

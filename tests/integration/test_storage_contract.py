@@ -13,6 +13,7 @@ from app.domain.models import (
     AccountRole,
     ApiKey,
     Conversation,
+    ErrorData,
     Hit,
     Message,
     MessageState,
@@ -496,6 +497,19 @@ class TestMessages:
             assert await unit.messages.get("a") == answer(
                 text=ReleasedText("done"), state=MessageState.COMPLETE, finished_at=AT, receipt=receipt
             )
+
+    async def test_an_answer_keeps_what_its_error_said(self, storage: Storage) -> None:
+        await seed(storage, answer())
+        data: ErrorData = {"after_s": 60.5, "limit": 4096, "is_empty": True, "category": "“x”"}
+        async with storage.write() as unit:
+            assert await unit.messages.finish(
+                "a", state=MessageState.FAILED, text=NOTHING, finished_at=AT, error_code="x", error_data=data
+            )
+            await unit.commit()
+        async with storage.read() as unit:
+            closed = await unit.messages.get("a")
+        assert closed is not None
+        assert closed.error_data == data
 
     async def test_a_question_or_an_unknown_message_cannot_be_closed(self, storage: Storage) -> None:
         await seed(storage)

@@ -166,6 +166,7 @@ def _add_messages() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("category", sa.Text(), nullable=True),
         sa.Column("error_code", sa.Text(), nullable=True),
+        sa.Column("error_data", sa.Text(), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("continues_id", sa.Text(), nullable=True),
         sa.Column("receipt", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(

@@ -1,7 +1,8 @@
 import pytest
 
 from app.domain import errors
-from app.domain.models import MessageState
+from app.domain.models import Message, MessageState, Role, new_id, now
+from app.domain.verdicts import NOTHING
 from app.domain.words import LANGUAGES, Language, describe, notice, sentence, waiting
 
 
@@ -13,6 +14,11 @@ def make(kind: type[errors.ChatError]) -> errors.ChatError:
     if issubclass(kind, errors.QuotaExceeded | errors.EngineBusy):
         return kind(retry_after_s=3.0)
     return kind()
+
+
+def message(state: MessageState, **more: object) -> Message:
+    values = {"id": new_id(), "conversation_id": new_id(), "parent_id": None, "role": Role.ASSISTANT, "text": NOTHING}
+    return Message(**values, state=state, created_at=now(), **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -46,11 +52,16 @@ def test_self_harm_comes_with_help_lines() -> None:
 
 @pytest.mark.parametrize("state", [MessageState.BLOCKED, MessageState.FAILED, MessageState.INTERRUPTED])
 def test_an_answer_that_did_not_complete_says_so(state: MessageState) -> None:
-    assert notice(state, category="test", error_code=None, language="en")
+    assert notice(message(state, category="test"), "en")
+
+
+def test_a_failed_answer_says_later_what_it_said_at_first() -> None:
+    failed = message(MessageState.FAILED, error_code="generation_timeout", error_data={"after_s": 60.0})
+    assert "60 s" in (notice(failed, "en") or "")
 
 
 def test_a_complete_answer_needs_no_notice() -> None:
-    assert notice(MessageState.COMPLETE, category=None, error_code=None, language="zh") is None
+    assert notice(message(MessageState.COMPLETE), "zh") is None
 
 
 def test_the_queue_line_names_place_and_time() -> None:

@@ -21,6 +21,7 @@ from app.domain.events import Ended, Started, Waiting
 from app.domain.generation import ChatMessage, Delta, Finish, GenerationRequest
 from app.domain.models import MessageState, Role, Sampling
 from app.domain.verdicts import Cut, ReleasedText, Stage, joined
+from app.domain.words import notice
 from app.engines.scripted import Fault, Rule, Script
 from app.safety.detector import Scan
 from app.safety.filter import ContentFilter
@@ -91,7 +92,7 @@ async def test_a_phrase_split_over_deltas_never_reaches_a_reader_or_a_row(seed: 
     end = events[-1]
     assert isinstance(end, Ended)
     assert end.answer.state is MessageState.BLOCKED
-    assert end.error["category"] == "test"
+    assert end.answer.category == "test"
     assert released(events) == "Before it: "
     assert (await house.saved(asked.answer.id)).text == "Before it: "
     assert house.engine.cancelled == [asked.answer.id]
@@ -150,7 +151,8 @@ async def test_an_engine_fault_ends_the_turn_with_its_own_code(fault: Fault) -> 
     assert isinstance(end, Ended)
     saved = await house.saved(asked.answer.id)
     assert saved.state is MessageState.FAILED
-    assert saved.error_code == end.error["code"]
+    assert (saved.error_code, saved.error_data) == (end.answer.error_code, end.answer.error_data)
+    assert "–" not in (notice(saved, "en") or "")
     assert saved.text == released(events) != ""
     assert house.queue.running == 0
     assert (await house.saved(asked.question.id)).text == "go"
