@@ -39,6 +39,7 @@ from prompts.formats.registry import load_format
 from prompts.formats.tokenizer import Tokenizer
 from storage import schema
 from storage.database import open_storage
+from storage.ownership import owned
 from ui import forms, markdown, mounting
 from ui.admin import console
 from ui.chat import page
@@ -113,15 +114,20 @@ def prepare_data_dir(settings: Settings) -> None:
         raise kind(f"{settings.data_dir}: {error.strerror}") from error
 
 
-async def build(settings: Settings) -> Haina:
-    """Wire everything: migrate the database, read the policy, choose the engine, make the services and the pages.
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[Haina]:
+    """Wire everything: own and migrate the database, read the policy, choose the engine, make services and pages.
 
     Raises InvalidSettings, also for a policy that cannot be read, InvalidInput for a script, StorageFailure.
     """
     check_door(settings)
     prepare_data_dir(settings)
-    await schema.upgrade(settings.storage_url)
-    storage = await open_storage(settings.storage_url)
+    async with owned(settings.storage_url):
+        await schema.upgrade(settings.storage_url)
+        yield await _wire(settings, await open_storage(settings.storage_url))
+
+
+async def _wire(settings: Settings, storage: Storage) -> Haina:
     content_filter = filter_of(settings)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)

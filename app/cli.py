@@ -85,14 +85,14 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Start a local worker unless an engine URL is set.")] = True,
 ) -> None:
     """Start the web, and a local worker unless an engine URL is set."""
-    from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
-
     settings = _settings(**_given(data_dir=data))
     changes = _given(host=host, port=port)
     if changes:
         settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
     if not worker and not settings.engine.url:
         raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
+    from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
+
     sys.exit(server.run(settings))
 
 

@@ -35,21 +35,21 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
-    haina = await build(settings)
-    config = uvicorn.Config(
-        haina.app,
-        log_level="warning",
-        access_log=False,
-        http="httptools",
-        timeout_graceful_shutdown=_STREAMS_MAY_END_S,
-        server_header=False,
-        proxy_headers=bool(settings.server.trusted_proxies),
-        forwarded_allow_ips=settings.server.trusted_proxies or "127.0.0.1",
-    )
-    server = uvicorn.Server(config)
-    await _announce(haina, listener)  # the port is open already: who comes now waits a moment
-    await server.serve(sockets=[listener])
-    return 0
+    async with build(settings) as haina:
+        config = uvicorn.Config(
+            haina.app,
+            log_level="warning",
+            access_log=False,
+            http="httptools",
+            timeout_graceful_shutdown=_STREAMS_MAY_END_S,
+            server_header=False,
+            proxy_headers=bool(settings.server.trusted_proxies),
+            forwarded_allow_ips=settings.server.trusted_proxies or "127.0.0.1",
+        )
+        server = uvicorn.Server(config)
+        await _announce(haina, listener)  # the port is open already: who comes now waits a moment
+        await server.serve(sockets=[listener])
+        return 0
 
 
 async def _announce(haina: Haina, listener: socket.socket) -> None:

@@ -21,6 +21,7 @@
          ├ StorageBusy              locked for longer than we wait
          ├ StorageFull              no room on the disk
          ├ StorageReadOnly
+         ├ StorageOwned             another server uses this database
          ├ SchemaOutdated           older or newer than this program
          └ StorageCorrupt
 
@@ -214,6 +215,13 @@ class StorageReadOnly(StorageFailure):
     """The file or the folder cannot be written."""
 
     code = "storage_read_only"
+
+
+class StorageOwned(StorageFailure):
+    """Another server uses this database; two would close each other's answers."""
+
+    code = "storage_owned"
+    is_retryable = False
 
 
 class SchemaOutdated(StorageFailure):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from app.domain.errors import ChatError
-from app.domain.models import MessageState
+from app.domain.models import Message, MessageState
 
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = ("en", "zh")

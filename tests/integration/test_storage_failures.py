@@ -16,11 +16,13 @@ from app.domain.errors import (
     StorageCorrupt,
     StorageFailure,
     StorageFull,
+    StorageOwned,
     StorageReadOnly,
 )
 from app.domain.models import Account, AccountRole, new_id, now
 from storage import copying, schema
 from storage.database import SqlStorage, SqlUnit, open_storage
+from storage.ownership import owned
 
 WRITER = """
 import asyncio, sys
@@ -198,3 +200,44 @@ async def test_a_process_killed_while_it_writes_leaves_whole_transactions(sqlite
         await add_account(opened)
     finally:
         await opened.close()
+
+
+OWNER = """
+import asyncio, sys
+from storage.ownership import owned
+
+async def main(url):
+    async with owned(url):
+        print("mine", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+async def test_a_database_has_one_owner_and_a_killed_one_leaves_it_free(
+    database: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(database)
+    owner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", OWNER, url), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    assert await owner.stdout.readline() == b"mine\n"
+    with pytest.raises(StorageOwned):
+        async with owned(url):
+            pass
+    owner.kill()
+    await owner.communicate()
+    async with asyncio.timeout(20):
+        while not await can_own(url):  # noqa: ASYNC110 - PostgreSQL notices the end of a session a moment later
+            await asyncio.sleep(0.05)
+
+
+async def can_own(url: str) -> bool:
+    try:
+        async with owned(url):
+            return True
+    except StorageOwned:
+        return False
