@@ -50,6 +50,18 @@ class _Outcome:
     error: ChatError | None = None
 
 
+@dataclass(slots=True, kw_only=True)
+class _Written:
+    """What a generation gave."""
+
+    finish: Finish = Finish(reason=FinishReason.STOP)
+    cut: Decision | None = None
+    """The gate's, where it ended the stream."""
+    tokens: int = 0
+    first_token_s: float | None = None
+    total_s: float = 0.0
+
+
 class Answering:
     """Runs turns."""
 
@@ -142,7 +154,7 @@ class Answering:
                 await asyncio.sleep(_STATUS_EVERY_S)
 
     async def _attempt(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
-        """Let the gate decide, piece by piece, what is shown of what the engine says."""
+        """Wait for a slot, write the answer, say how it was made."""
         status = await self._ready(turn)
         self._queue.resize(status.slots)
         began = monotonic()
@@ -154,25 +166,11 @@ class Answering:
             prompt, request = await self._request(turn, status)
             turn.log.append(Started(model=_model_name(status), dropped_messages=prompt.dropped))
             gate = self._gate(turn)
-            finish: Finish = Finish(reason=FinishReason.STOP)
-            first_token_s: float | None = None
-            asked_at, tokens = monotonic(), 0
-            decision: Decision | None = None
-            async with aclosing(self._engine.generate(request)) as items:
-                async for item in items:
-                    if isinstance(item, Finish):
-                        finish = item
-                        break
-                    tokens += item.tokens
-                    if first_token_s is None:
-                        first_token_s = monotonic() - asked_at
-                        self._stats.first_token(first_token_s)
-                    decision = _release(turn, await gate.feed(item.text))
-                    self._stats.tokens(item.tokens)
-                    if decision:
-                        break
-            decision = decision or _release(turn, await gate.finish())
-            decisions.extend(gate.decisions)
+            try:
+                written = await self._write(turn, request, gate)
+            finally:
+                decisions.extend(gate.decisions)
+        finish, cut = written.finish, written.cut
         receipt = Receipt(
             model=_model_name(status),
             model_revision=status.profile.revision if status.profile else "",
@@ -181,19 +179,38 @@ class Answering:
             sampling=request.sampling,
             policy=self._filter.policy,
             prompt_tokens=finish.prompt_tokens or prompt.tokens,
-            completion_tokens=finish.completion_tokens or tokens,
+            completion_tokens=finish.completion_tokens or written.tokens,
             dropped_messages=prompt.dropped,
             queued_s=round(queued_s, 3),
-            first_token_s=None if first_token_s is None else round(first_token_s, 3),
-            total_s=round(monotonic() - asked_at, 3),
-            finish_reason="content_filter" if decision else str(finish.reason),
+            first_token_s=None if written.first_token_s is None else round(written.first_token_s, 3),
+            total_s=round(written.total_s, 3),
+            finish_reason="content_filter" if cut else str(finish.reason),
         )
-        if decision:
-            decisions.append(decision)
-            return _Outcome(
-                state=MessageState.BLOCKED, receipt=receipt, category=decision.category, error=refusal(decision)
-            )
+        if cut:
+            decisions.append(cut)
+            return _Outcome(state=MessageState.BLOCKED, receipt=receipt, category=cut.category, error=refusal(cut))
         return _Outcome(state=MessageState.COMPLETE, receipt=receipt)
+
+    async def _write(self, turn: Turn, request: GenerationRequest, gate: Gate) -> _Written:
+        """Let the gate decide, piece by piece, what is shown of what the engine says."""
+        written = _Written()
+        asked_at = monotonic()
+        async with aclosing(self._engine.generate(request)) as items:
+            async for item in items:
+                if isinstance(item, Finish):
+                    written.finish = item
+                    break
+                written.tokens += item.tokens
+                if written.first_token_s is None:
+                    written.first_token_s = monotonic() - asked_at
+                    self._stats.first_token(written.first_token_s)
+                written.cut = _release(turn, await gate.feed(item.text))
+                self._stats.tokens(item.tokens)
+                if written.cut:
+                    break
+        written.cut = written.cut or _release(turn, await gate.finish())
+        written.total_s = monotonic() - asked_at
+        return written
 
     async def _finish(self, turn: Turn, outcome: _Outcome, decisions: Sequence[Decision]) -> Message:
         """Close the answer's row. A database that refuses is asked again for a while; the parts are saved already."""

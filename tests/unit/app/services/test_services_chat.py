@@ -107,6 +107,17 @@ async def test_a_flagged_answer_passes_and_leaves_a_hit() -> None:
         assert [hit.message_id for hit in await unit.hits.page()] == [answer.id]
 
 
+async def test_a_stopped_answer_leaves_the_hits_of_what_was_shown() -> None:
+    house = make_house(rule("", "say haina-flagged-test-phrase now and more", hang_after=12))
+    asked = await house.ask("go")
+    reader = asyncio.create_task(house.events(asked.answer.id))
+    await _until(lambda: "phrase now" in house.turns.running()[0].text)
+    await house.chat.stop(house.ann, asked.answer.id)
+    await reader
+    async with house.storage.read() as unit:
+        assert [hit.message_id for hit in await unit.hits.page()] == [asked.answer.id]
+
+
 async def test_stop_ends_the_engine_and_keeps_what_was_shown() -> None:
     house = make_house(rule("", "one two three four", hang_after=3))
     asked = await house.ask("go")
