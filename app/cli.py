@@ -15,6 +15,7 @@ import typer
 from app import logs
 from app.domain.errors import ChatError, EngineUnavailable, InvalidInput, NotFound, StorageFailure
 from app.domain.words import describe
+from app.services.accounts import operator
 from app.settings import InvalidSettings, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def prompts_show(name: str) -> None:
     from prompts import library  # noqa: PLC0415 - as above
 
     async def work(desks: "Desks") -> None:
-        typer.echo(library.write(await desks.prompts.export(name)))
+        typer.echo(library.write(await desks.prompts.export(operator(), name)))
 
     _with_desks(work)
 
@@ -181,7 +182,7 @@ def prompts_export(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shelf = await desks.prompts.shelf()
         for one in shelf:
-            file = await desks.prompts.export(one.template.name)
+            file = await desks.prompts.export(operator(), one.template.name)
             (folder / f"{file.name}.toml").write_text(library.write(file), encoding="utf-8")
         typer.echo(f"{len(shelf)} templates written to {folder}")
 
@@ -196,7 +197,7 @@ def prompts_import(files: list[Path]) -> None:
     parsed = [library.read_file(path) for path in files]
 
     async def work(desks: "Desks") -> None:
-        changed = await desks.prompts.import_files(parsed, author="command line")
+        changed = await desks.prompts.import_files(operator(), parsed)
         typer.echo(f"{changed} of {len(parsed)} imported; the others are here already")
 
     _with_desks(work)
@@ -255,7 +256,7 @@ def admin_create(name: str, password: Password, role: Literal["user", "admin"] =
     from app.domain.models import AccountRole  # noqa: PLC0415 - as above
 
     async def work(desks: "Desks") -> None:
-        account = await desks.accounts.create(name, password=password, role=AccountRole(role))
+        account = await desks.accounts.create(operator(), name, password=password, role=AccountRole(role))
         typer.echo(f"{account.role} {account.name} created")
 
     _with_desks(work)
@@ -266,7 +267,7 @@ def admin_reset_password(name: str, password: Password) -> None:
     """Set a new password and end all sessions of the account."""
 
     async def work(desks: "Desks") -> None:
-        await desks.accounts.reset_password(name, password=password)
+        await desks.accounts.reset_password(operator(), name, password=password)
         typer.echo(f"password of {name} set; all its sessions are over")
 
     _with_desks(work)
@@ -277,7 +278,8 @@ def admin_make_key(account: str, name: str = "command line") -> None:
     """Make an API key for an account; it is shown once."""
 
     async def work(desks: "Desks") -> None:
-        _, secret = await desks.accounts.make_key(await desks.accounts.by_name(account), name=name)
+        owner = await desks.accounts.by_name(operator(), account)
+        _, secret = await desks.accounts.make_key(operator(), owner, name=name)
         typer.echo(secret)
 
     _with_desks(work)

@@ -44,6 +44,11 @@ def require_admin(account: Account | None) -> Account:
     return account
 
 
+def operator(name: str = "command line") -> Account:
+    """Return the account of whoever holds the server's shell: an admin, who is in no table."""
+    return Account(id="operator", name=name, role=AccountRole.ADMIN, created_at=now())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedIn:
     """A new session. The token goes into the cookie and is kept nowhere else."""
@@ -84,19 +89,23 @@ class AccountDesk:
             raise NotFound(kind="page")
         if not secrets.compare_digest(token.encode(), expected.encode()):
             raise AccessDenied("setup")
-        account = await self.create(name, password=password, role=AccountRole.ADMIN, is_first_admin=True)
+        account = await self._create(name, password=password, role=AccountRole.ADMIN, is_first_admin=True)
         self._has_admin = True
         log.info("admin_set_up", account_id=account.id)
         return await self._begin_session(account, user_agent=user_agent)
 
     async def create(
-        self, name: str, *, password: str, role: AccountRole = AccountRole.USER, is_first_admin: bool = False
+        self, admin: Account, name: str, *, password: str, role: AccountRole = AccountRole.USER
     ) -> Account:
         """Make an account.
 
-        Raises InvalidInput for an impossible name or a short password, Conflict where the name is taken, or where
-        the first admin is already there.
+        Raises AccessDenied for anybody but an admin, InvalidInput for an impossible name or a short password, Conflict
+        where the name is taken.
         """
+        require_admin(admin)
+        return await self._create(name, password=password, role=role)
+
+    async def _create(self, name: str, *, password: str, role: AccountRole, is_first_admin: bool = False) -> Account:
         name = name.strip()
         if not _NAME.fullmatch(name) or name.lower().startswith("guest-"):
             raise InvalidInput("a name has 2 to 64 letters, digits or . _ - @", param="name")
@@ -175,8 +184,12 @@ class AccountDesk:
 
     # API keys
 
-    async def make_key(self, account: Account, *, name: str) -> tuple[ApiKey, str]:
-        """Return a new key, and the secret that is shown once."""
+    async def make_key(self, admin: Account, account: Account, *, name: str) -> tuple[ApiKey, str]:
+        """Return a new key of an account, and the secret that is shown once.
+
+        Raises AccessDenied for anybody but an admin.
+        """
+        require_admin(admin)
         secret = f"hn-{secrets.token_urlsafe(32)}"
         key = ApiKey(
             id=new_id(),
@@ -229,8 +242,7 @@ class AccountDesk:
 
         Raises AccessDenied, NotFound, and Conflict where an admin would suspend themselves.
         """
-        require_admin(admin)
-        account = await self.by_name(name)
+        account = await self.by_name(admin, name)
         if account.id == admin.id:
             raise Conflict("an admin cannot suspend themselves", kind="self")
         async with self._storage.write() as unit:
@@ -242,23 +254,24 @@ class AccountDesk:
         log.info("account_suspended" if is_suspended else "account_resumed", account_id=account.id, by=admin.id)
         return replace(account, is_suspended=is_suspended)
 
-    async def by_name(self, name: str) -> Account:
+    async def by_name(self, admin: Account, name: str) -> Account:
         """Return an account.
 
-        Raises NotFound.
+        Raises AccessDenied for anybody but an admin, NotFound.
         """
+        require_admin(admin)
         async with self._storage.read() as unit:
             account = await unit.accounts.by_name(name.strip())
         if account is None:
             raise NotFound(kind="account")
         return account
 
-    async def reset_password(self, name: str, *, password: str) -> None:
+    async def reset_password(self, admin: Account, name: str, *, password: str) -> None:
         """Set a new password and end all sessions.
 
-        Raises NotFound, InvalidInput.
+        Raises AccessDenied for anybody but an admin, NotFound, InvalidInput.
         """
-        account = await self.by_name(name)
+        account = await self.by_name(admin, name)
         password_hash = await self._hash(password)
         async with self._storage.write() as unit:
             await unit.accounts.set_password_hash(account.id, password_hash)

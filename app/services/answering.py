@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import structlog
@@ -54,7 +54,7 @@ class _Outcome:
 class _Written:
     """What a generation gave."""
 
-    finish: Finish = Finish(reason=FinishReason.STOP)
+    finish: Finish = field(default_factory=lambda: Finish(reason=FinishReason.STOP))
     cut: Decision | None = None
     """The gate's, where it ended the stream."""
     tokens: int = 0

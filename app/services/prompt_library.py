@@ -9,7 +9,7 @@ from app.domain.errors import ContentBlocked, InvalidInput, NotFound
 from app.domain.models import Account, Template, TemplateDraft, TemplateFile, TemplateVersion, new_id, now
 from app.domain.ports import Filter, Storage, Unit
 from app.domain.verdicts import Stage
-from app.services.accounts import require_admin
+from app.services.accounts import operator, require_admin
 from prompts import library
 
 log = structlog.get_logger()
@@ -37,20 +37,23 @@ class PromptLibrary:
         """Add the templates that came with the program and are not here yet, as version 1; return how many."""
         async with self._storage.read() as unit:
             known = {template.name for template in await unit.templates.all()}
-        return await self.import_files([one for one in library.built_in() if one.name not in known], author="Haina")
+        new = [one for one in library.built_in() if one.name not in known]
+        return await self.import_files(operator("Haina"), new)
 
-    async def import_files(self, files: Iterable[TemplateFile], *, author: str) -> int:
+    async def import_files(self, admin: Account, files: Iterable[TemplateFile]) -> int:
         """Add templates, or new live versions of those that are here and differ; return how many changed.
 
-        Raises ContentBlocked for a text that the filter refuses; nothing is imported then.
+        Raises AccessDenied for anybody but an admin, ContentBlocked for a text that the filter refuses; nothing is
+        imported then.
         """
+        require_admin(admin)
         files = list(files)
         for file in files:
             await self._check(file.content)
         changed = 0
         async with self._storage.write() as unit:
             for file in files:
-                changed += await self._import(unit, file, author=author)
+                changed += await self._import(unit, file, author=admin.name)
             await unit.commit()
         return changed
 
@@ -64,11 +67,12 @@ class PromptLibrary:
                     shelf.append(Shelf(template=template, live=live))
             return shelf
 
-    async def versions(self, name: str) -> tuple[Template, Sequence[TemplateVersion]]:
+    async def versions(self, admin: Account, name: str) -> tuple[Template, Sequence[TemplateVersion]]:
         """Return a template and its versions, newest first.
 
-        Raises NotFound.
+        Raises AccessDenied for anybody but an admin, NotFound.
         """
+        require_admin(admin)
         async with self._storage.read() as unit:
             template = await _template(unit, name)
             return template, await unit.templates.versions(template.id)
@@ -127,11 +131,12 @@ class PromptLibrary:
         log.info("template_version_live", template=name, number=number, by=admin.id)
         return version
 
-    async def export(self, name: str) -> TemplateFile:
+    async def export(self, admin: Account, name: str) -> TemplateFile:
         """Return the live version as a file holds it.
 
-        Raises NotFound.
+        Raises AccessDenied for anybody but an admin, NotFound.
         """
+        require_admin(admin)
         async with self._storage.read() as unit:
             template = await _template(unit, name)
             live = await unit.templates.version(template.live_version_id)

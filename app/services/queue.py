@@ -34,6 +34,10 @@ class FairQueue:
         self._clock = clock
         self._mean_run_s = 20.0
 
+    def now(self) -> float:
+        """Return the queue's time, in seconds."""
+        return self._clock()
+
     @property
     def waiting(self) -> int:
         """How many wait."""
@@ -91,7 +95,7 @@ class FairQueue:
             self._served[account_id] = self._grants
             place.granted_at = self._clock()
             place.changed.set()
-        for position, place in enumerate(self._order(), start=1):
+        for position, place in enumerate(self.line(), start=1):
             if place.position != position:
                 place.position = position
                 place.changed.set()
@@ -100,8 +104,8 @@ class FairQueue:
         """Return the waiting accounts: those that hold fewest slots first, then those that were served longest ago."""
         return sorted(self._waiting, key=lambda account: (self._holding[account], self._served.get(account, 0)))
 
-    def _order(self) -> list["Place"]:
-        """Return those who wait in the order in which they will be served."""
+    def line(self) -> list["Place"]:
+        """Return those who wait, in the order in which they will be served."""
         rounds: list[list[Place]] = []
         for account_id in self._round():
             for round_number, place in enumerate(self._waiting[account_id]):
@@ -122,6 +126,7 @@ class Place:
         """Made by `FairQueue.enter`."""
         self.account_id = account_id
         self.position = 0
+        self.began_at = queue.now()
         self.granted_at: float | None = None
         self.changed = asyncio.Event()
         self._queue = queue

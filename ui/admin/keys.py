@@ -39,8 +39,8 @@ class KeysPage:
 
         Raises NotFound where there is no such account.
         """
-        account = await self._accounts.by_name(fields.text("account"))
-        key, secret = await self._accounts.make_key(account, name=fields.text("name"))
+        account = await self._accounts.by_name(visitor.account, fields.text("account"))
+        key, secret = await self._accounts.make_key(visitor.account, account, name=fields.text("name"))
         dialog = draw("key_made.html", language=visitor.language, key=key, secret=secret, account=account)
         return Reply(go="keys", dialog=dialog)
 

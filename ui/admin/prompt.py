@@ -66,7 +66,7 @@ class PromptPage:
 
         Raises NotFound.
         """
-        binder = await self._open(fields)
+        binder = await self._open(visitor, fields)
         version = binder.version(fields.number("number"))
         page = draw(
             "prompt.html",
@@ -87,7 +87,7 @@ class PromptPage:
 
         Raises InvalidInput where nothing changed or the content is impossible, NotFound.
         """
-        binder = await self._open(fields)
+        binder = await self._open(visitor, fields)
         draft = draft_of(fields)
         library.check(draft)
         lines = difference(
@@ -127,7 +127,7 @@ class PromptPage:
 
         Raises NotFound.
         """
-        binder = await self._open(fields)
+        binder = await self._open(visitor, fields)
         pair = [binder.version(fields.number("number")), binder.version(fields.number("other"))]
         older, newer = sorted(pair, key=lambda one: one.number)
         lines = difference(library.write_content(older.content), library.write_content(newer.content))
@@ -139,7 +139,7 @@ class PromptPage:
 
         Raises NotFound.
         """
-        binder = await self._open(fields)
+        binder = await self._open(visitor, fields)
         version = binder.version(fields.number("number"))
         lines = difference(library.write_content(binder.live.content), library.write_content(version.content))
         dialog = draw("prompt_live.html", language=visitor.language, binder=binder, version=version, lines=lines)
@@ -155,14 +155,14 @@ class PromptPage:
         said = say("prompt.now_live", language=visitor.language, number=version.number)
         return Reply(go=link("prompt", name=name), said=said)
 
-    async def export(self, _: Visitor, fields: Fields) -> Reply:
+    async def export(self, visitor: Visitor, fields: Fields) -> Reply:
         """Offer the live version as a file.
 
         Raises NotFound.
         """
-        file = await self._prompts.export(fields.text("name"))
+        file = await self._prompts.export(visitor.account, fields.text("name"))
         return Reply(file_name=f"{file.name}.toml", file_text=library.write(file))
 
-    async def _open(self, fields: Fields) -> Binder:
-        template, versions = await self._prompts.versions(fields.text("name"))
+    async def _open(self, visitor: Visitor, fields: Fields) -> Binder:
+        template, versions = await self._prompts.versions(visitor.account, fields.text("name"))
         return Binder(template=template, versions=versions)

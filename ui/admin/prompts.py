@@ -1,7 +1,7 @@
 """Prompts: the list of templates, and taking templates in from files."""
 
 from app.domain.errors import NotFound
-from app.domain.models import TemplateFile
+from app.domain.models import Account, TemplateFile
 from app.services.prompt_library import PromptLibrary
 from prompts import library
 from ui.admin.call import Fields, Reply, Visitor
@@ -28,7 +28,7 @@ class PromptsPage:
         """Draw the list."""
         rows = []
         for shelf in await self._prompts.shelf():
-            template, versions = await self._prompts.versions(shelf.template.name)
+            template, versions = await self._prompts.versions(visitor.account, shelf.template.name)
             rows.append((shelf, len(versions), link("prompt", name=template.name)))
         return Reply(html=draw("prompts.html", language=visitor.language, rows=rows))
 
@@ -43,7 +43,7 @@ class PromptsPage:
         """
         text = fields.text("file") or fields.text("text")
         file = library.parse(text, name=_name_in(fields))
-        number, lines = await self._change(file)
+        number, lines = await self._change(visitor.account, file)
         dialog = draw(
             "prompt_import_review.html", language=visitor.language, file=file, number=number, lines=lines, text=text
         )
@@ -55,16 +55,16 @@ class PromptsPage:
         Raises InvalidInput, ContentBlocked.
         """
         file = library.parse(fields.text("text"), name=fields.text("name"))
-        await self._prompts.import_files([file], author=visitor.account.name)
+        await self._prompts.import_files(visitor.account, [file])
         said = say("prompts.imported", language=visitor.language, name=file.name)
         return Reply(go=link("prompt", name=file.name), said=said)
 
-    async def _change(self, file: TemplateFile) -> tuple[int, list[DiffLine]]:
+    async def _change(self, admin: Account, file: TemplateFile) -> tuple[int, list[DiffLine]]:
         """Return the number of the version that importing would make, and its difference to the live one."""
         after = library.write(file)
         try:
-            _, versions = await self._prompts.versions(file.name)
-            before = library.write(await self._prompts.export(file.name))
+            _, versions = await self._prompts.versions(admin, file.name)
+            before = library.write(await self._prompts.export(admin, file.name))
         except NotFound:
             return 1, difference("", after)
         return versions[0].number + 1, difference(before, after)

@@ -58,7 +58,9 @@ class UsersPage:
         role = next((role for role in _ROLES if role.value == fields.text("role")), None)
         if role is None:
             raise InvalidInput("an account's role is user or admin", param="role")
-        account = await self._accounts.create(fields.text("name"), password=fields.text("password"), role=role)
+        account = await self._accounts.create(
+            visitor.account, fields.text("name"), password=fields.text("password"), role=role
+        )
         return Reply(go="users", said=say("users.added", language=visitor.language, name=account.name))
 
     async def ask_suspend(self, visitor: Visitor, fields: Fields) -> Reply:
@@ -66,7 +68,7 @@ class UsersPage:
 
         Raises NotFound.
         """
-        account = await self._accounts.by_name(fields.text("name"))
+        account = await self._accounts.by_name(visitor.account, fields.text("name"))
         return Reply(dialog=draw("user_suspend.html", language=visitor.language, account=account))
 
     async def suspend(self, visitor: Visitor, fields: Fields) -> Reply:

@@ -20,6 +20,7 @@ from app.domain.models import (
 )
 from app.domain.verdicts import Action, Stage
 from app.domain.words import LANGUAGES, Language
+from app.services.accounts import operator
 from prompts import library
 from tests.fakes.office import Office, account
 from ui.admin.editor import fields_of
@@ -63,7 +64,7 @@ def hit(*, category: str = "test", rule: str = "phrases:test-refuse", account_id
 async def office() -> Office:
     office = Office()
     await office.add(office.root)
-    await office.prompts.import_files([TRANSLATOR], author="Haina")
+    await office.prompts.import_files(operator("Haina"), [TRANSLATOR])
     return office
 
 
@@ -107,6 +108,16 @@ async def test_the_overview_shows_the_last_minutes_figures(office: Office) -> No
     assert "None in the last 24 hours." in page
 
 
+async def test_the_overview_names_who_waits_in_the_order_of_service(office: Office) -> None:
+    ann, evil = account("ann"), account(EVIL)
+    await office.add(ann, evil)
+    assert "Who waits" not in await office.show("overview")
+    async with office.queue.enter(ann.id), office.queue.enter(ann.id), office.queue.enter(evil.id):
+        page = (await office.show("overview")).partition("Who waits")[2]
+    assert page.index(escape(EVIL).replace("&quot;", "&#34;")) < page.index("ann")  # ann holds the slot
+    assert EVIL not in page
+
+
 def test_shares_add_up_to_a_hundred_and_running_answers_are_not_among_them() -> None:
     found = shares({MessageState.COMPLETE: 3, MessageState.FAILED: 1, MessageState.RUNNING: 9})
     assert {share.state: share.percent for share in found if share.count} == {"complete": 75.0, "failed": 25.0}
@@ -148,16 +159,16 @@ async def test_suspending_says_first_what_it_does_and_can_be_taken_back(office: 
     assert "ann is signed out everywhere at once" in asked.dialog
     done = await office.ask("users", "suspend", name="ann")
     assert (done.said, done.go) == ("ann is suspended.", "users")
-    assert (await office.accounts.by_name("ann")).is_suspended
+    assert (await office.accounts.by_name(office.root, "ann")).is_suspended
     assert "Let ann in again?" in (await office.ask("users", "ask_suspend", name="ann")).dialog
     await office.ask("users", "suspend", name="ann", take_back="on")
-    assert not (await office.accounts.by_name("ann")).is_suspended
+    assert not (await office.accounts.by_name(office.root, "ann")).is_suspended
 
 
 async def test_an_account_is_made_and_a_taken_name_is_said_to_be_taken(office: Office) -> None:
     made = await office.ask("users", "add", name="carol", password="long enough", role="admin")
     assert not made.is_error, made.said
-    assert (await office.accounts.by_name("carol")).role is AccountRole.ADMIN
+    assert (await office.accounts.by_name(office.root, "carol")).role is AccountRole.ADMIN
     again = await office.ask("users", "add", name="Carol", password="long enough", role="user")
     assert (again.is_error, again.said) == (True, "This name is taken.")
 
@@ -181,7 +192,7 @@ async def test_a_keys_secret_is_shown_once_and_never_in_the_list(office: Office)
 
 
 async def test_revoking_says_first_what_it_does_and_the_key_is_then_useless(office: Office) -> None:
-    key, _ = await office.accounts.make_key(office.root, name="Nightly")
+    key, _ = await office.accounts.make_key(office.root, office.root, name="Nightly")
     assert "cannot be undone" in (await office.ask("keys", "ask_revoke", id=key.id)).dialog
     await office.ask("keys", "revoke", id=key.id)
     page = await office.show("keys")
@@ -249,18 +260,18 @@ async def test_an_edit_is_reviewed_and_saved_as_a_new_live_version(office: Offic
     assert "Translate well into {{target}}." in review.dialog
     saved = await office.ask("prompt", "save", form=edited, message="Better", is_live="on")
     assert (saved.said, saved.go) == ("Version 2 is saved and live.", "prompt?name=translator")
-    assert (await office.prompts.export("translator")).content.system == "Translate well into {{target}}."
+    assert (await office.prompts.export(office.root, "translator")).content.system == "Translate well into {{target}}."
 
 
 async def test_a_version_can_be_saved_without_going_live_and_made_live_later(office: Office) -> None:
     edited = edit(temperature="0.9")
     saved = await office.ask("prompt", "save", form=edited, message="Warmer")
     assert saved.go == "prompt?name=translator&number=2"
-    assert (await office.prompts.export("translator")).content.sampling.temperature == 0.3
+    assert (await office.prompts.export(office.root, "translator")).content.sampling.temperature == 0.3
     asked = await office.ask("prompt", "ask_live", name="translator", number="2")
     assert "New conversations get version 2 in place of version 1." in asked.dialog
     await office.ask("prompt", "set_live", name="translator", number="2")
-    assert (await office.prompts.export("translator")).content.sampling.temperature == 0.9
+    assert (await office.prompts.export(office.root, "translator")).content.sampling.temperature == 0.9
 
 
 async def test_a_save_over_somebody_elses_version_is_refused_in_words(office: Office) -> None:
@@ -296,7 +307,7 @@ async def test_an_exported_file_can_be_imported_elsewhere_after_a_look_at_it(off
     assert "translator is not here yet" in look.dialog
     done = await elsewhere.ask("prompts", "import", text=exported.file_text, name="translator")
     assert done.go == "prompt?name=translator"
-    assert await elsewhere.prompts.export("translator") == TRANSLATOR
+    assert await elsewhere.prompts.export(elsewhere.root, "translator") == TRANSLATOR
 
 
 async def test_importing_over_a_template_says_which_version_it_becomes(office: Office) -> None:
@@ -328,7 +339,7 @@ async def test_whatever_people_typed_is_escaped_everywhere(language: Language) -
         profile=ModelProfile(id=EVIL, title=EVIL, prompt_format=None, context_length=1, dtype=EVIL, revision=EVIL),
     )
     await office.add(office.root, account(f"{EVIL}2"))
-    key, _ = await office.accounts.make_key(office.root, name=EVIL)
+    key, _ = await office.accounts.make_key(office.root, office.root, name=EVIL)
     await add_hits(office, replace(hit(category=EVIL, rule=EVIL, account_id=EVIL), detector=EVIL, policy=EVIL))
     content = TemplateDraft(
         system=f"</textarea>{EVIL} {{{{x}}}}",
@@ -338,7 +349,7 @@ async def test_whatever_people_typed_is_escaped_everywhere(language: Language) -
     )
     words = {"en": EVIL, "zh": EVIL}
     file = TemplateFile(name="evil", title=words, description=words, language="en", tags=(EVIL,), content=content)
-    await office.prompts.import_files([file], author=EVIL)
+    await office.prompts.import_files(operator(EVIL), [file])
     edited = fields_of(replace(content, examples=(EVIL, f"{EVIL}2")))
     calls: list[tuple[str, str, dict[str, list[str]]]] = [
         ("frame", "show", {}),
