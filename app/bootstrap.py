@@ -18,7 +18,7 @@ from app.domain.ports import Engine, Filter, PromptFormat, Storage
 from app.engines.chat_completions import ChatCompletionsEngine
 from app.engines.completions import CompletionsEngine
 from app.engines.script_file import load_script
-from app.engines.scripted import ScriptedEngine
+from app.engines.scripted import SLOTS, ScriptedEngine
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import InvalidPolicy, load_policy
 from app.services.accounts import AccountDesk
@@ -214,7 +214,7 @@ def engine_of(settings: Settings, *, supervisor: Supervisor | None) -> Engine:
     """
     wanted = settings.engine
     if wanted.url.startswith(SCRIPTED):
-        return ScriptedEngine(load_script(wanted.url))
+        return ScriptedEngine(load_script(wanted.url), slots=wanted.slots or SLOTS)
     if "," in wanted.url:
         raise InvalidSettings("HAINA_ENGINE__URL: several engines are not supported by this version yet")
     url = supervisor.url if supervisor else wanted.url

@@ -1,6 +1,6 @@
 import pytest
 
-from app.bootstrap import check_door
+from app.bootstrap import check_door, engine_of
 from app.settings import InvalidSettings, load_settings
 
 
@@ -52,3 +52,11 @@ def test_a_guard_that_would_not_be_asked_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HAINA_SAFETY__GUARD_URL", "http://127.0.0.1:9/v1")
     with pytest.raises(InvalidSettings, match="GUARD_URL"):
         load_settings()
+
+
+async def test_the_set_number_of_slots_holds_for_the_scripted_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_ENGINE__URL", "scripted:")
+    monkeypatch.setenv("HAINA_ENGINE__SLOTS", "3")
+    engine = engine_of(load_settings(), supervisor=None)
+    assert (await engine.status()).slots == 3
+    await engine.close()
