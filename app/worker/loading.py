@@ -6,8 +6,6 @@ one line for the operator.
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 from app.domain.errors import InvalidInput
 from app.domain.generation import ModelProfile
@@ -24,6 +21,7 @@ from app.domain.models import Sampling
 from app.domain.ports import PromptFormat
 from app.worker import baichuan, embedded
 from app.worker.failures import LoadFailed
+from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
 from prompts.formats.registry import load_format
 from prompts.formats.tokenizer import Tokenizer as PromptTokenizer
@@ -66,7 +64,7 @@ class LoadedModel:
     """How many requests fit, a fair guess."""
 
 
-def load(choice: ModelChoice, *, report: embedded.Report) -> LoadedModel:
+def load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     """Load the model. Raises LoadFailed."""
     try:
         return _load(choice, report=report)
@@ -93,7 +91,7 @@ def has_fast_bfloat16() -> bool:
     return any(flag in flags for flag in _FAST_BFLOAT16)
 
 
-def _load(choice: ModelChoice, *, report: embedded.Report) -> LoadedModel:
+def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     is_embedded = choice.path == "default"
     source = choice.path
     if is_embedded:
@@ -102,7 +100,7 @@ def _load(choice: ModelChoice, *, report: embedded.Report) -> LoadedModel:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
     dtype = _dtype(choice.dtype)
-    with _reported_weights(report):
+    with reported_bars(report, "weights", first=0.5, last=0.95):
         if baichuan.is_official(source):
             quantization = _quantization(choice.quantize, dtype=dtype)
             model, tokenizer = baichuan.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
@@ -274,29 +272,3 @@ def _slots(model: Any, *, context_length: int) -> int:
     slot_bytes: int = 2 * config.num_hidden_layers * heads * head_dim * context_length * model.dtype.itemsize
     free_bytes, _ = torch.cuda.mem_get_info()
     return max(1, min(_MAX_SLOTS, int(free_bytes * 0.8) // slot_bytes))
-
-
-class _Bar(EmptyTqdm):
-    """Stands in for transformers' progress bar and draws nothing."""
-
-    def __init__(self, report: embedded.Report, items: Sequence[Any] = (), **options: Any) -> None:
-        super().__init__(items, **options)  # type: ignore[no-untyped-call]
-        self._items = items
-        self._report = report
-
-    def __iter__(self) -> Iterator[Any]:
-        total = len(self._items) if hasattr(self._items, "__len__") else 0
-        for n, item in enumerate(self._items):
-            if total:
-                self._report("weights", 0.5 + 0.45 * n / total)
-            yield item
-
-
-@contextmanager
-def _reported_weights(report: embedded.Report) -> Iterator[None]:
-    """Tell how far transformers is with the weights."""
-    previous = set_tqdm_hook(lambda _factory, args, kwargs: _Bar(report, *args, **kwargs))
-    try:
-        yield
-    finally:
-        set_tqdm_hook(previous)

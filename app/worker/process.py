@@ -23,6 +23,7 @@ import uvicorn
 
 from app.worker.failures import EXIT_CODE, LINE_PREFIX, StartFailed
 from app.worker.metrics import Metrics
+from app.worker.progress import LoggedProgress
 from app.worker.protocol import TOKEN_VARIABLE
 from app.worker.server import Host, Served, create_app
 
@@ -67,7 +68,8 @@ def run_worker(
         from app.worker.serving import load_served  # noqa: PLC0415
 
         choice = ModelChoice(path=model, dtype=dtype, quantize=quantize, revision=revision, data_dir=data_dir)
-        return load_served(choice, slots=slots, queue_limit=QUEUE_LIMIT, metrics=metrics, report=models.report)
+        report = LoggedProgress(models.report)
+        return load_served(choice, slots=slots, queue_limit=QUEUE_LIMIT, metrics=metrics, report=report)
 
     _log.info("worker_listening", host=host, port=listener.getsockname()[1])
     worker = _Worker(models, metrics=metrics, load=load)

@@ -2,10 +2,10 @@
 
 import time
 
-from app.worker.embedded import Report
 from app.worker.engine import Engine
 from app.worker.loading import ModelChoice, load
 from app.worker.metrics import Metrics
+from app.worker.progress import Report
 from app.worker.runner import ModelRunner
 from app.worker.server import Served
 

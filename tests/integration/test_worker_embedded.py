@@ -12,6 +12,7 @@ import torch
 
 from app.worker import embedded
 from app.worker.jobs import Ended, EndReason, Event, Job, SamplingParams
+from app.worker.progress import Report
 
 
 def ignore(_: str, __: float) -> None:
@@ -29,14 +30,14 @@ def ensure(gguf: Path, convert: embedded.Convert) -> Path:
     return embedded.ensure_converted(data_dir=gguf.parent / "data", report=ignore, convert=convert, gguf=gguf)
 
 
-def write(_: Path, folder: Path, __: embedded.Report) -> None:
+def write(_: Path, folder: Path, __: Report) -> None:
     (folder / "model.safetensors").write_bytes(b"weights")
 
 
 def test_it_is_converted_once(gguf: Path) -> None:
     calls = []
 
-    def count(source: Path, folder: Path, report: embedded.Report) -> None:
+    def count(source: Path, folder: Path, report: Report) -> None:
         calls.append(source)
         write(source, folder, report)
 
@@ -55,7 +56,7 @@ def test_two_workers_at_once_convert_once(gguf: Path) -> None:
     calls = []
     both = threading.Barrier(2, timeout=20)
 
-    def convert(source: Path, folder: Path, report: embedded.Report) -> None:
+    def convert(source: Path, folder: Path, report: Report) -> None:
         calls.append(folder)
         write(source, folder, report)
 
@@ -93,7 +94,7 @@ embedded.ensure_converted(
 
 
 def test_a_conversion_that_fails_is_cleared_away(gguf: Path) -> None:
-    def fail(source: Path, folder: Path, report: embedded.Report) -> None:
+    def fail(source: Path, folder: Path, report: Report) -> None:
         write(source, folder, report)
         raise RuntimeError("odd")
 
@@ -103,7 +104,7 @@ def test_a_conversion_that_fails_is_cleared_away(gguf: Path) -> None:
 
 
 def test_a_full_disk_is_named_before_and_during_the_conversion(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill(_: Path, __: Path, ___: embedded.Report) -> None:
+    def fill(_: Path, __: Path, ___: Report) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(embedded.NoRoomForModel, match="MB are needed"):
