@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from time import monotonic
 
-from tests.bench import readers, start
+from tests.bench import gate, history, overhead, readers, start
 from tests.bench.measurement import Benchmark, Effort, machine, table
 from tests.fakes.served import ROOT
 
@@ -14,6 +14,9 @@ _RECORD = ROOT / "docs" / "measurements.md"
 _BENCHMARKS: Mapping[str, Benchmark] = {
     "start": start.measure,
     "readers": readers.measure,
+    "overhead": overhead.measure,
+    "history": history.measure,
+    "gate": gate.measure,
 }
 
 

@@ -1,8 +1,5 @@
 """`haina serve` as it is measured: started on a free port, with its moments noted."""
 
-import http
-import http.client
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +7,7 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-from tests.bench.program import Program
+from tests.bench.program import Program, is_answered
 
 _ADDRESS = re.compile(r"Haina is at http://[^:]+:(\d+)/")
 
@@ -20,8 +17,6 @@ class Haina:
 
     def __init__(self, data_dir: Path, *, settings: Mapping[str, str]) -> None:
         """Start it; `settings` are environment variables, beside which no others of ours count."""
-        for name in [name for name in os.environ if name.startswith("HAINA_")]:
-            del os.environ[name]
         self.database = data_dir / "haina.db"
         self._began = monotonic()
         given = {"HAINA_DATA_DIR": str(data_dir), "HAINA_LOG__LEVEL": "error", "PYTHONUNBUFFERED": "1"}
@@ -38,17 +33,8 @@ class Haina:
     def answered_after_s(self, path: str, *, timeout_s: float = 110.0) -> float:
         """Return when, counted from the start, this path was first answered with 200."""
         while monotonic() < self._began + timeout_s:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-            try:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status == http.HTTPStatus.OK:
-                    return monotonic() - self._began
-            except OSError:
-                pass
-            finally:
-                connection.close()
+            if is_answered(self.port, path):
+                return monotonic() - self._began
             sleep(0.01)
         raise TimeoutError(path)
 

@@ -1,6 +1,6 @@
-"""The readers, all in one process: takes a plan on standard input, gives what each reader saw on standard output.
+"""The readers, all in one process: takes plans on standard input, gives what each reader saw on standard output.
 
-    python -m tests.bench.load < plan.json
+    python -m tests.bench.load < plans.json
 
 Three ways to an answer: `tokens` is `/v1/completions`, `chat` is `/v1/chat/completions`, `page` is what the page does.
 """
@@ -9,7 +9,7 @@ import asyncio
 import html
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from time import monotonic, process_time
 from typing import Any
@@ -51,8 +51,9 @@ class Seen:
     ended_at: float = 0.0
     status: int = 0
     is_complete: bool = False
+    prompt_tokens: int = 0
     tokens: int = 0
-    """As the server counted them."""
+    """Both as the server counted them."""
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     """When something came, and how many letters and digits there were then: the same in Markdown and in HTML."""
 
@@ -68,8 +69,17 @@ class Outcome:
 
 def run(plan: Plan) -> Outcome:
     """Carry a plan out in a process of its own."""
+    return run_all([plan])[0]
+
+
+def run_all(plans: Sequence[Plan]) -> list[Outcome]:
+    """Carry plans out one after the other, all in one process."""
     with Program("tests.bench.load") as program:
-        said = orjson.loads(program.ask(orjson.dumps(asdict(plan)).decode()))
+        said = orjson.loads(program.ask(orjson.dumps([asdict(plan) for plan in plans]).decode()))
+    return [_outcome(one) for one in said]
+
+
+def _outcome(said: dict[str, Any]) -> Outcome:
     seen = [Seen(**{**one, "arrivals": [(at, count) for at, count in one["arrivals"]]}) for one in said.pop("seen")]
     return Outcome(seen=seen, **said)
 
@@ -134,7 +144,9 @@ def _program(answer: Answer, seen: Seen) -> None:
             seen.is_complete = True
             return
         event = orjson.loads(data)
-        seen.tokens = (event.get("usage") or {}).get("completion_tokens", seen.tokens)
+        usage = event.get("usage") or {}
+        seen.prompt_tokens = usage.get("prompt_tokens", seen.prompt_tokens)
+        seen.tokens = usage.get("completion_tokens", seen.tokens)
         for choice in event.get("choices", ()):
             added = _letters(choice.get("text") or choice.get("delta", {}).get("content") or "")
             count += added
@@ -152,7 +164,8 @@ def _page(answer: Answer, seen: Seen) -> None:
             blocks[event["index"]] += _letters(event["text"])
         elif name == b"end":
             seen.is_complete = event["message"]["state"] == "complete"
-            seen.tokens = (event["message"]["receipt"] or {}).get("completion_tokens", 0)
+            receipt = event["message"]["receipt"] or {}
+            seen.prompt_tokens, seen.tokens = receipt.get("prompt_tokens", 0), receipt.get("completion_tokens", 0)
         if name in {b"block", b"text"}:
             seen.arrivals.append((at, sum(blocks.values())))
 
@@ -171,12 +184,16 @@ def _letters(text: str) -> int:
     return sum(map(str.isalnum, text))
 
 
+async def _carry_out_all(plans: Sequence[Plan]) -> list[Outcome]:
+    return [await _carry_out(plan) for plan in plans]
+
+
 def main() -> int:
-    """Carry out the plan on standard input."""
+    """Carry out the plans on standard input."""
     said = orjson.loads(sys.stdin.buffer.read())
-    plan = Plan(**{**said, "readers": [Reader(**one) for one in said["readers"]]})
-    outcome = uvloop.run(_carry_out(plan))
-    sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
+    plans = [Plan(**{**one, "readers": [Reader(**reader) for reader in one["readers"]]}) for one in said]
+    outcomes = uvloop.run(_carry_out_all(plans))
+    sys.stdout.buffer.write(orjson.dumps([asdict(outcome) for outcome in outcomes]))
     return 0
 
 

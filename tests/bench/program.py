@@ -1,5 +1,7 @@
-"""Processes that are measured: started here, asked over their pipes, and read in `/proc`."""
+"""Processes that are measured: started here, asked over their pipes and ports, and read in `/proc`."""
 
+import http
+import http.client
 import os
 import subprocess
 import sys
@@ -18,11 +20,12 @@ class Program:
     """A Python module as a process; use it with `with`. Its standard input's end tells it to stop."""
 
     def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start it."""
+        """Start it; of our settings those in `environment` count, and no others."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HAINA_")}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
-            env=os.environ | dict(environment or {}),
+            env=inherited | dict(environment or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -63,6 +66,21 @@ class Program:
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
+
+
+def is_answered(port: int, path: str) -> bool:
+    """Return whether a path is answered with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+    except OSError:
+        return False
+    else:
+        return answer.status == http.HTTPStatus.OK
+    finally:
+        connection.close()
 
 
 def cpu_s(pid: int) -> float:
