@@ -1,6 +1,7 @@
 """The web process: takes the port, wires the application, says where it is, and serves until it is told to stop."""
 
 import errno
+import ipaddress
 import socket
 import sys
 
@@ -55,7 +56,8 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
 async def _announce(haina: Haina, listener: socket.socket) -> None:
     """Print the address, and the one-time link while there is no admin."""
     host, port = listener.getsockname()[:2]
-    shown = "localhost" if host in {"127.0.0.1", "::1"} else host
+    address = ipaddress.ip_address(host)
+    shown = "localhost" if address.is_loopback or address.is_unspecified else host
     base = haina.settings.server.public_url.rstrip("/") or f"http://{shown}:{port}"
     lines = [f"Haina is at {base}/"]
     if token := await haina.services.accounts.setup_token():

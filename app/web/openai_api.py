@@ -244,7 +244,8 @@ class _Failure(ChatError):
     """An answer that failed, with the code and status of what ended it."""
 
     def __init__(self, end: Ended) -> None:
-        super().__init__("", **end.answer.error_data)
+        super().__init__()
+        self.data = dict(end.answer.error_data)
         self.code = end.answer.error_code or "engine_died"  # type: ignore[misc]
         self.status = _status_of_code(self.code)  # type: ignore[misc]
 
