@@ -131,7 +131,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
     content_filter = filter_of(settings)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, turns = _services(storage, content_filter, engine)
+    services, journal, answering = _services(storage, content_filter, engine)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -152,7 +152,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             is_secure=settings.server.public_url.startswith("https://"),
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
-        running=_running(storage, services, journal, turns, supervisor),
+        running=_running(storage, services, journal, answering, supervisor),
     )
     return Haina(app=app, services=services, settings=settings)
 
@@ -169,7 +169,7 @@ def filter_of(settings: Settings) -> ContentFilter:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
 
 
-def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Turns]:
+def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
@@ -181,7 +181,7 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
         stats=stats,
     )
     services = Services(
-        accounts=AccountDesk(storage),
+        accounts=AccountDesk(storage, turns=turns),
         chat=Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats),
         conversations=ConversationDesk(storage, content_filter=content_filter),
         hits=HitsDesk(storage),
@@ -191,7 +191,7 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
         stats=stats,
         engine=engine,
     )
-    return services, journal, turns
+    return services, journal, answering
 
 
 def _supervisor(settings: Settings) -> Supervisor:
@@ -240,7 +240,7 @@ def _prompt_format(name: str | None, tokenizer_json: str) -> PromptFormat:
 
 
 def _running(
-    storage: Storage, services: Services, journal: Journal, turns: Turns, supervisor: Supervisor | None
+    storage: Storage, services: Services, journal: Journal, answering: Answering, supervisor: Supervisor | None
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -251,7 +251,7 @@ def _running(
         try:
             yield
         finally:
-            await _interrupt(turns)
+            await answering.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -261,15 +261,6 @@ def _running(
             await storage.close()
 
     return running
-
-
-async def _interrupt(turns: Turns) -> None:
-    """Close the running answers as `interrupted`, so that the next start has nothing to mend."""
-    tasks = [turn.task for turn in turns.running() if turn.task is not None]
-    for turn in turns.running():
-        if turn.generation is not None:
-            turn.generation.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _sweep(storage: Storage, services: Services) -> None:

@@ -207,6 +207,10 @@ class Messages(Protocol):
         """The path from the first message to this one, oldest first."""
         ...
 
+    async def siblings(self, message: Message) -> Sequence[str]:
+        """The ids of the messages with the same parent, oldest first, itself included."""
+        ...
+
     async def add_parts(self, parts: Sequence[AnswerPart]) -> None: ...
 
     async def finish(

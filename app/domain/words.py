@@ -89,6 +89,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "这个对话里还有回答正在生成。请等待完成或先停止。",
     },
     "conflict.self": {"en": "You cannot suspend yourself.", "zh": "不能停用自己的账号。"},
+    "conflict.refused": {
+        "en": "The content filter stopped this, so it cannot be gone on with. Ask in other words.",
+        "zh": "这段内容已被过滤器拦下，无法继续。请换一种说法提问。",
+    },
     "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
     "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
     "conflict.version": {

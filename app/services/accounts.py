@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from time import monotonic
+from weakref import WeakValueDictionary
 
 import structlog
 from pwdlib import PasswordHash
@@ -19,6 +20,7 @@ from pwdlib import PasswordHash
 from app.domain.errors import AccessDenied, Conflict, InvalidApiKey, InvalidInput, NotFound
 from app.domain.models import Account, AccountRole, ApiKey, Session, new_id, now
 from app.domain.ports import Storage
+from app.services.turns import Turns
 
 log = structlog.get_logger()
 
@@ -60,9 +62,11 @@ class SignedIn:
 class AccountDesk:
     """Who is who."""
 
-    def __init__(self, storage: Storage) -> None:
-        """The setup link's token is made here, and lives as long as the process."""
+    def __init__(self, storage: Storage, *, turns: Turns | None = None) -> None:
+        """The setup link's token is made here, and lives as long as the process; `turns` are those that run in it."""
         self._storage = storage
+        self._turns = turns or Turns()
+        self._signing_in: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._passwords = PasswordHash.recommended()
         self._hashing = asyncio.Semaphore(2)  # argon2 takes 64 MiB and a core each
         self._dummy_hash = ""
@@ -125,8 +129,14 @@ class AccountDesk:
 
         Raises AccessDenied: `wrong_password`, `locked_out` (after five failures from this address), `suspended`.
         """
-        at = now()
         key = name.strip().lower()[:64]
+        lock = self._signing_in.setdefault((key, address), asyncio.Lock())
+        async with lock:  # or many tries at once would all be made before the first one counts
+            account = await self._checked(key, password=password, address=address)
+        return await self._begin_session(account, user_agent=user_agent)
+
+    async def _checked(self, key: str, *, password: str, address: str) -> Account:
+        at = now()
         async with self._storage.read() as unit:
             failures = await unit.accounts.failed_sign_ins(name=key, address=address, since=at - _FAILURE_WINDOW)
             account = await unit.accounts.by_name(key)
@@ -146,7 +156,7 @@ class AccountDesk:
             raise AccessDenied("wrong_password")
         if account.is_suspended:
             raise AccessDenied("suspended")
-        return await self._begin_session(account, user_agent=user_agent)
+        return account
 
     async def sign_out(self, token: str) -> None:
         """End the session for good; an unknown one is fine."""
@@ -238,7 +248,7 @@ class AccountDesk:
             return await unit.accounts.page(query=query, with_guests=with_guests, limit=limit, offset=offset)
 
     async def suspend(self, admin: Account, name: str, *, is_suspended: bool) -> Account:
-        """Suspend an account, which ends its sessions, or take it back.
+        """Suspend an account, which ends its sessions and its running answers, or take it back.
 
         Raises AccessDenied, NotFound, and Conflict where an admin would suspend themselves.
         """
@@ -251,6 +261,8 @@ class AccountDesk:
                 await unit.accounts.end_sessions(account.id)
             await unit.commit()
         self._cache.clear()
+        if is_suspended:
+            self._turns.stop_all(account.id)
         log.info("account_suspended" if is_suspended else "account_resumed", account_id=account.id, by=admin.id)
         return replace(account, is_suspended=is_suspended)
 

@@ -24,7 +24,7 @@ from app.domain.errors import (
 )
 from app.domain.events import Ended, Started, Waiting
 from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
-from app.domain.models import ErrorData, Message, MessageState, Receipt, Sampling, now
+from app.domain.models import ErrorData, Hit, Message, MessageState, Receipt, Sampling, now
 from app.domain.ports import Engine, Filter, Gate, Storage
 from app.domain.verdicts import Cut, Decision, GateEvent, Stage
 from app.services.hits import hits_of
@@ -76,8 +76,13 @@ class Answering:
         journal: Journal,
         stats: Stats,
         load_patience_s: float = 1800.0,
+        save_later_s: float = 5.0,
     ) -> None:
-        """`load_patience_s` is how long a question waits for a model that is still loading."""
+        """Nothing runs yet.
+
+        `load_patience_s` is how long a question waits for a model that loads; `save_later_s` how long an answer that
+        the database refused waits until it is offered to it again.
+        """
         self._storage = storage
         self._filter = content_filter
         self._engine = engine
@@ -86,6 +91,8 @@ class Answering:
         self._journal = journal
         self._stats = stats
         self._load_patience_s = load_patience_s
+        self._save_later_s = save_later_s
+        self._savings: set[asyncio.Task[None]] = set()
 
     async def admit(self, turn: Turn) -> None:
         """Refuse before anything is saved where no engine could answer in time, or the queue is full.
@@ -107,13 +114,37 @@ class Answering:
         self._journal.follow(turn)
         turn.task = asyncio.create_task(self._run(turn), name=f"turn-{turn.id}")
 
+    async def close(self) -> None:
+        """Close the running answers as `interrupted`, so that the next start has nothing to mend.
+
+        Answers that the database refused are offered to it once more; what it refuses now is lost but for its parts.
+        """
+        running = self._turns.running()
+        for turn in running:
+            if turn.generation is not None:
+                turn.generation.cancel()
+        await asyncio.gather(*(turn.task for turn in running if turn.task is not None), return_exceptions=True)
+        for task in self._savings:
+            task.cancel()
+        await asyncio.gather(*self._savings, return_exceptions=True)
+
     async def _run(self, turn: Turn) -> None:
         """Generate, then close the answer: in this order, whatever happens, exactly once."""
-        gate_decisions: list[Decision] = []
-        outcome = await self._outcome(turn, gate_decisions)
-        answer = await self._finish(turn, outcome, gate_decisions)
-        turn.log.append(Ended(answer=answer, title=turn.title))
-        self._turns.retire(turn)
+        decisions: list[Decision] = []
+        outcome = await self._outcome(turn, decisions)
+        self._journal.leave(turn)
+        answer = _closed(turn, outcome)
+        hits = [hit for decision in decisions for hit in hits_of(decision, account_id=turn.account_id, message=answer)]
+        failure = await self._save(answer, hits, tries=_SAVE_TRIES)
+        if failure is None:
+            turn.log.append(Ended(answer=answer, title=turn.title))
+            self._turns.retire(turn)
+        else:  # the readers are told; the text is kept until there is room for it
+            told = replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=_told(failure))
+            turn.log.append(Ended(answer=told, title=turn.title))
+            saving = asyncio.create_task(self._save_later(turn, answer, hits), name=f"save-{turn.id}")
+            self._savings.add(saving)
+            saving.add_done_callback(self._savings.discard)
         self._stats.ended(answer)
 
     async def _outcome(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
@@ -212,21 +243,12 @@ class Answering:
         written.total_s = monotonic() - asked_at
         return written
 
-    async def _finish(self, turn: Turn, outcome: _Outcome, decisions: Sequence[Decision]) -> Message:
-        """Close the answer's row. A database that refuses is asked again for a while; the parts are saved already."""
-        self._journal.leave(turn)
-        answer = replace(
-            turn.answer,
-            state=outcome.state,
-            text=turn.text,
-            finished_at=now(),
-            category=outcome.category,
-            error_code=outcome.error.code if outcome.error else None,
-            error_data=_told(outcome.error),
-            receipt=outcome.receipt,
-        )
-        hits = [hit for decision in decisions for hit in hits_of(decision, account_id=turn.account_id, message=answer)]
-        for _ in range(_SAVE_TRIES):
+    async def _save(self, answer: Message, hits: Sequence[Hit], *, tries: int) -> StorageFailure | None:
+        """Close the answer's row; return why not, where the database refused that often."""
+        failure = StorageFailure()
+        for n in range(tries):
+            if n:
+                await asyncio.sleep(_SAVE_AGAIN_S)
             try:
                 async with self._storage.write() as unit:
                     await unit.messages.finish(
@@ -242,12 +264,20 @@ class Answering:
                     await unit.hits.add(*hits)
                     await unit.commit()
             except StorageFailure as error:
-                log.warning("answer_not_saved", turn_id=turn.id, code=error.code)
+                log.warning("answer_not_saved", turn_id=answer.id, code=error.code)
                 failure = error
-                await asyncio.sleep(_SAVE_AGAIN_S)
             else:
-                return answer
-        return replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=_told(failure))
+                return None
+        return failure
+
+    async def _save_later(self, turn: Turn, answer: Message, hits: Sequence[Hit]) -> None:
+        """Save an answer as soon as the database takes it, and once more when the server stops."""
+        try:
+            while await self._save(answer, hits, tries=1):  # noqa: ASYNC110 - nothing tells that there is room
+                await asyncio.sleep(self._save_later_s)
+        except asyncio.CancelledError:
+            await self._save(answer, hits, tries=1)
+        self._turns.retire(turn)
 
     async def _ready(self, turn: Turn) -> EngineStatus:
         """Wait for the model to be ready, telling the readers how far it is.
@@ -311,6 +341,19 @@ def refusal(decision: Decision) -> ChatError:
     if decision.is_degraded:
         return SafetyUnavailable(decision_id=decision.id, category="unavailable")
     return ContentBlocked(category=decision.category or "", stage=str(decision.stage), decision_id=decision.id)
+
+
+def _closed(turn: Turn, outcome: _Outcome) -> Message:
+    return replace(
+        turn.answer,
+        state=outcome.state,
+        text=turn.text,
+        finished_at=now(),
+        category=outcome.category,
+        error_code=outcome.error.code if outcome.error else None,
+        error_data=_told(outcome.error),
+        receipt=outcome.receipt,
+    )
 
 
 def _told(error: ChatError | None) -> ErrorData:

@@ -104,27 +104,29 @@ class Chat:
         """
         _require_active(account)
         checked = await self._check(_clean(question.text), stage=Stage.INPUT)
-        async with self._storage.read() as unit:
-            conversation, is_new = await self._conversation(unit, account, question)
-            parent_id = question.parent_id or conversation.leaf_id
-            history = await self._history(unit, conversation, parent_id)
-            version = await _version(unit, conversation.template_version_id)
-        system = await self._system(version, conversation, language=question.language)
-        if is_new and checked.text is not None:
-            title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
-            conversation = replace(conversation, title=title.text or NOTHING)
-        asked = _asked(conversation, parent_id=parent_id, checked=checked)
-        turn = Turn(
-            id=asked.answer.id,
-            account_id=account.id,
-            conversation_id=conversation.id,
-            answer=asked.answer,
-            messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
-            sampling=version.content.sampling if version else Sampling(),
-            template_version_id=conversation.template_version_id,
-            title=conversation.title if is_new else None,
-        )
-        await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
+        conversation_id = await self._conversation_id(account, question)
+        with self._turns.claim(conversation_id):
+            async with self._storage.read() as unit:
+                conversation, is_new = await self._conversation(unit, account, question, conversation_id)
+                parent_id = question.parent_id or conversation.leaf_id
+                history = await self._history(unit, conversation, parent_id)
+                version = await _version(unit, conversation.template_version_id)
+            system = await self._system(version, conversation, language=question.language)
+            if is_new and checked.text is not None:
+                title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
+                conversation = replace(conversation, title=title.text or NOTHING)
+            asked = _asked(conversation, parent_id=parent_id, checked=checked)
+            turn = Turn(
+                id=asked.answer.id,
+                account_id=account.id,
+                conversation_id=conversation.id,
+                answer=asked.answer,
+                messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
+                sampling=version.content.sampling if version else Sampling(),
+                template_version_id=conversation.template_version_id,
+                title=conversation.title if is_new else None,
+            )
+            await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
         return asked
 
     async def ask_for_program(self, account: Account, question: ApiQuestion) -> Asked:
@@ -220,12 +222,18 @@ class Chat:
         if not is_blocked:
             self._answering.start(turn)
 
-    async def _conversation(self, unit: Unit, account: Account, question: Question) -> tuple[Conversation, bool]:
+    async def _conversation_id(self, account: Account, question: Question) -> str:
+        """Return where the question belongs: a conversation of one's own, or a new one."""
+        if question.conversation_id is None:
+            return new_id()
+        async with self._storage.read() as unit:
+            return (await own_conversation(unit, account, question.conversation_id)).id
+
+    async def _conversation(
+        self, unit: Unit, account: Account, question: Question, conversation_id: str
+    ) -> tuple[Conversation, bool]:
         if question.conversation_id is not None:
-            conversation = await own_conversation(unit, account, question.conversation_id)
-            if self._turns.is_running_in(conversation.id):
-                raise Conflict(kind="running")
-            return conversation, False
+            return await own_conversation(unit, account, conversation_id), False
         version_id = None
         if question.template:
             template = await unit.templates.by_name(question.template)
@@ -234,7 +242,7 @@ class Chat:
             version_id = template.live_version_id
         at = now()
         return Conversation(
-            id=new_id(),
+            id=conversation_id,
             owner_id=account.id,
             title=NOTHING,
             created_at=at,
@@ -247,12 +255,12 @@ class Chat:
         """Return the branch up to `parent_id` as the model may see it.
 
         Rounds that were blocked, or that have no answer at all, stay out.
-        Raises NotFound where the parent is not of this conversation.
+        Raises NotFound where the parent is not an answer of this conversation.
         """
         if parent_id is None:
             return []
         branch = await unit.messages.branch(parent_id)
-        if not branch or branch[-1].conversation_id != conversation.id:
+        if not branch or branch[-1].conversation_id != conversation.id or branch[-1].role is not Role.ASSISTANT:
             raise NotFound(kind="message")
         history: list[ChatMessage] = []
         for question, answer in zip(branch[::2], branch[1::2], strict=False):
@@ -312,20 +320,25 @@ class Chat:
 
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
         _require_active(account)
+        before = await self._own_answer(account, answer_id)
+        with self._turns.claim(before.conversation_id):
+            return await self._begin_again(account, answer_id, is_continuing=is_continuing)
+
+    async def _begin_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
         async with self._storage.read() as unit:
             before = await unit.messages.get(answer_id)
-            if before is None or before.role is not Role.ASSISTANT or before.parent_id is None:
+            question = await unit.messages.get(before.parent_id or "") if before else None
+            if before is None or question is None:
                 raise NotFound(kind="message")
             conversation = await own_conversation(unit, account, before.conversation_id)
-            if self._turns.is_running_in(conversation.id):
-                raise Conflict(kind="running")
-            question = await unit.messages.get(before.parent_id)
-            if question is None or not question.text:
-                raise NotFound(kind="message")
             history = await self._history(unit, conversation, question.parent_id)
             version = await _version(unit, conversation.template_version_id)
-        if is_continuing and not (before.text and can_continue(before)):
-            raise Conflict(kind="continue")
+        if not before.state.is_final:
+            raise Conflict(kind="running")
+        if not can_repeat(before) or not question.text:
+            raise Conflict(kind="refused")
+        if is_continuing and not can_continue(before):
+            raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
         system = await self._system(version, conversation)
         answer = Message(
             id=new_id(),
@@ -379,6 +392,11 @@ async def own_conversation(
     if conversation is None or conversation.owner_id != account.id:
         raise NotFound(kind=kind)
     return conversation
+
+
+def can_repeat(answer: Message) -> bool:
+    """Whether its question can be answered anew: one that the filter refused was not kept."""
+    return answer.state is not MessageState.BLOCKED or answer.receipt is not None
 
 
 def can_continue(answer: Message) -> bool:

@@ -29,6 +29,16 @@ class Thread:
     template: tuple[Template, TemplateVersion] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is drawn with a message that is not drawn with its whole thread."""
+
+    conversation: Conversation
+    siblings: Mapping[str, tuple[str, ...]]
+    """By message id, as a thread has them."""
+    template: tuple[Template, TemplateVersion] | None
+
+
 class ConversationDesk:
     """Lists, opens, renames, deletes, restores."""
 
@@ -70,6 +80,19 @@ class ConversationDesk:
         async with self._storage.read() as unit:
             conversation = await own_conversation(unit, account, conversation_id)
             return await self._thread(unit, conversation)
+
+    async def around(self, account: Account, conversation_id: str, *messages: Message) -> Surroundings:
+        """Return what lies around messages of one's conversation: the cost does not grow with its length.
+
+        Raises NotFound.
+        """
+        async with self._storage.read() as unit:
+            conversation = await own_conversation(unit, account, conversation_id)
+            return Surroundings(
+                conversation=conversation,
+                siblings={one.id: tuple(await unit.messages.siblings(one)) for one in messages},
+                template=await _template_of(unit, conversation),
+            )
 
     async def rename(self, account: Account, conversation_id: str, *, title: str) -> Conversation:
         """Give a title of one line.
@@ -151,12 +174,19 @@ class ConversationDesk:
             children.setdefault(message.parent_id, []).append(message.id)
         siblings = {message.id: tuple(children[message.parent_id]) for message in branch}
         receipts = [message.receipt for message in branch if message.receipt is not None]
-        version = await unit.templates.version(conversation.template_version_id or "")
-        template = next((one for one in await unit.templates.all() if version and one.id == version.template_id), None)
         return Thread(
             conversation=conversation,
             messages=branch,
             siblings=siblings,
             outside_context=receipts[-1].dropped_messages if receipts else 0,
-            template=(template, version) if template and version else None,
+            template=await _template_of(unit, conversation),
         )
+
+
+async def _template_of(unit: Unit, conversation: Conversation) -> tuple[Template, TemplateVersion] | None:
+    version_id = conversation.template_version_id
+    version = await unit.templates.version(version_id) if version_id else None
+    if version is None:
+        return None
+    template = next((one for one in await unit.templates.all() if one.id == version.template_id), None)
+    return (template, version) if template else None

@@ -5,12 +5,12 @@ A log is read from any number, by any number of readers, while it grows and for 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from app.domain.errors import StorageFailure
+from app.domain.errors import Conflict, StorageFailure
 from app.domain.events import Ended, Numbered, Released, TurnEvent, Waiting
 from app.domain.generation import ChatMessage
 from app.domain.models import Message, Sampling
@@ -122,6 +122,8 @@ class Turns:
         """Ended turns stay for readers that come back; later ones read the saved answer."""
         self._keep_s = keep_s
         self._turns: dict[str, Turn] = {}
+        self._claimed: set[str] = set()
+        """Conversations in which a turn is being begun."""
 
     def add(self, turn: Turn) -> None:
         """Register a turn that is about to run."""
@@ -131,9 +133,28 @@ class Turns:
         """Return a turn of this process; None where it is unknown or long over."""
         return self._turns.get(turn_id)
 
-    def is_running_in(self, conversation_id: str) -> bool:
-        """Whether an answer is being written in this conversation."""
+    def _is_running_in(self, conversation_id: str) -> bool:
         return any(turn.conversation_id == conversation_id and not turn.log.is_ended for turn in self._turns.values())
+
+    @contextlib.contextmanager
+    def claim(self, conversation_id: str) -> Iterator[None]:
+        """Hold a conversation while a turn is being begun in it: two tabs that ask at once begin one turn, not two.
+
+        Raises Conflict where an answer is running there, or about to.
+        """
+        if conversation_id in self._claimed or self._is_running_in(conversation_id):
+            raise Conflict(kind="running")
+        self._claimed.add(conversation_id)
+        try:
+            yield
+        finally:
+            self._claimed.discard(conversation_id)
+
+    def stop_all(self, account_id: str) -> None:
+        """End all turns of an account now."""
+        for turn in self.running():
+            if turn.account_id == account_id:
+                turn.stop()
 
     def running(self) -> list[Turn]:
         """Return those that have not ended."""

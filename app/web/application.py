@@ -93,13 +93,10 @@ class _Assets(StaticFiles):
 
 def _answer_drawer(services: Services, draw: Drawing) -> DrawAnswer:
     async def drawn(account: Account, answer: Message, language: Language) -> dict[str, object]:
-        """Draw an answer as its conversation shows it; by itself where it is no longer in the shown branch."""
         try:
-            thread = await services.conversations.open(account, answer.conversation_id)
+            around = await services.conversations.around(account, answer.conversation_id, answer)
         except ChatError:  # deleted meanwhile, or not to be read just now: the answer is at hand all the same
             return draw.message(answer, language)
-        return next(
-            (one for one in draw.messages(thread, language) if one["id"] == answer.id), draw.message(answer, language)
-        )
+        return draw.placed(answer, language, around=around)
 
     return drawn

@@ -7,8 +7,8 @@ from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role, Template, TemplateVersion
 from app.domain.ports import Markdown
 from app.domain.words import Language, category_name, notice, waiting
-from app.services.chat import can_continue
-from app.services.conversations import Thread
+from app.services.chat import can_continue, can_repeat
+from app.services.conversations import Surroundings, Thread
 from app.services.prompt_library import Shelf
 
 _KEPT_ANSWERS = 2000
@@ -49,6 +49,10 @@ class Drawing:
             "outside_context": is_outside_context,
             "receipt": _receipt(message.receipt, template) if message.receipt else None,
         }
+
+    def placed(self, message: Message, language: Language, *, around: Surroundings) -> dict[str, object]:
+        """Return a new message with what lies around it."""
+        return self.message(message, language, siblings=around.siblings.get(message.id, ()), template=around.template)
 
     def thread(self, thread: Thread, language: Language) -> dict[str, object]:
         """Return a conversation with its shown branch."""
@@ -183,10 +187,8 @@ def in_language(words: Mapping[str, str], language: Language) -> str:
 def _actions(message: Message) -> list[str]:
     if message.role is not Role.ASSISTANT or not message.state.is_final:
         return []
-    actions = ["again"]
-    if can_continue(message):
-        actions.append("continue")
-    return actions
+    can_do = {"again": can_repeat(message), "continue": can_continue(message)}
+    return [action for action, can in can_do.items() if can]
 
 
 def _receipt(receipt: Receipt, template: tuple[Template, TemplateVersion] | None) -> dict[str, object]:

@@ -142,13 +142,14 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
 
     async def _asked(request: Request, asked: Asked) -> dict[str, object]:
         language = language_of(request)
-        thread = await services.conversations.open(account_of(request), asked.conversation.id)
-        drawn = {one["id"]: one for one in draw.messages(thread, language)}
+        around = await services.conversations.around(
+            account_of(request), asked.conversation.id, asked.question, asked.answer
+        )
         return {
             "turn_id": asked.answer.id,
-            "conversation": drawing.conversation(thread.conversation, language, template=thread.template),
-            "question": drawn.get(asked.question.id) or draw.message(asked.question, language),
-            "answer": drawn.get(asked.answer.id) or draw.message(asked.answer, language),
+            "conversation": drawing.conversation(around.conversation, language, template=around.template),
+            "question": draw.placed(asked.question, language, around=around),
+            "answer": draw.placed(asked.answer, language, around=around),
         }
 
     return routes

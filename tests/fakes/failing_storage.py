@@ -17,6 +17,10 @@ class FailingStorage:
     def fail_next_write(self, error: StorageFailure) -> None:
         self._failures.append(error)
 
+    @property
+    def has_failures(self) -> bool:
+        return bool(self._failures)
+
     def read(self) -> AbstractAsyncContextManager[Unit]:
         return self._inner.read()
 

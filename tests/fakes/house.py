@@ -1,5 +1,6 @@
 """A chat over an in-memory database, the real filter and a scripted engine."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ class House:
     """A chat with everything around it in reach."""
 
     chat: Chat
+    answering: Answering
     desk: ConversationDesk
     storage: FailingStorage
     engine: ScriptedEngine
@@ -57,6 +59,10 @@ class House:
         return message
 
 
+def rule(pattern: str, reply: str, **more: object) -> Rule:
+    return Rule(pattern=re.compile(pattern), reply=reply, **more)  # type: ignore[arg-type]
+
+
 def released(events: Sequence[TurnEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, Released))
 
@@ -66,7 +72,11 @@ def make_account(name: str) -> Account:
 
 
 def make_house(
-    *rules: Rule, script: Script | None = None, slots: int = 4, content_filter: ContentFilter = FILTER
+    *rules: Rule,
+    script: Script | None = None,
+    slots: int = 4,
+    content_filter: ContentFilter = FILTER,
+    save_later_s: float = 5.0,
 ) -> House:
     storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
     engine = ScriptedEngine(script or Script(rules=rules, default="All rivers run into the sea."), slots=slots)
@@ -80,11 +90,13 @@ def make_house(
         turns=turns,
         journal=journal,
         stats=stats,
+        save_later_s=save_later_s,
     )
     chat = Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats)
     desk = ConversationDesk(storage, content_filter=content_filter)
     return House(
         chat=chat,
+        answering=answering,
         desk=desk,
         storage=storage,
         engine=engine,

@@ -275,6 +275,11 @@ class MemoryMessages:
             message = self._state.messages.get(message.parent_id or "")
         return path[::-1]
 
+    async def siblings(self, message: Message) -> Sequence[str]:
+        rows = self._state.messages.values()
+        place = (message.conversation_id, message.parent_id)
+        return [one.id for one in rows if (one.conversation_id, one.parent_id) == place]
+
     async def add_parts(self, parts: Sequence[AnswerPart]) -> None:
         self._state.begin_writing()
         for part in parts:

@@ -1,7 +1,6 @@
 """One turn, in every way that it can go."""
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Callable
 
 import pytest
@@ -22,18 +21,14 @@ from app.domain.generation import ChatMessage, Delta, Finish, GenerationRequest
 from app.domain.models import MessageState, Role, Sampling
 from app.domain.verdicts import Cut, ReleasedText, Stage, joined
 from app.domain.words import notice
-from app.engines.scripted import Fault, Rule, Script
+from app.engines.scripted import Fault, Script
 from app.safety.detector import Scan
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
-from app.services.chat import MAX_CHARACTERS, ApiQuestion, Question
-from tests.fakes.house import House, make_house, released
+from app.services.chat import MAX_CHARACTERS, ApiQuestion, Question, can_repeat
+from tests.fakes.house import House, make_house, released, rule
 
 BAD = "haina-blocked-test-phrase"
-
-
-def rule(pattern: str, reply: str, **more: object) -> Rule:
-    return Rule(pattern=re.compile(pattern), reply=reply, **more)  # type: ignore[arg-type]
 
 
 async def test_an_answer_streams_and_the_saved_text_is_what_was_shown(house: House) -> None:
@@ -206,6 +201,46 @@ async def test_a_parent_of_another_conversation_is_refused(house: House) -> None
         await house.ask("mixed", conversation_id=first.conversation.id, parent_id=second.answer.id)
 
 
+async def test_two_tabs_that_ask_at_once_begin_one_turn() -> None:
+    house = make_house(rule("", "x y", hang_after=1))
+    first = await house.ask("go")
+    await house.chat.stop(house.ann, first.answer.id)
+    await house.answer(first)
+    where = first.conversation.id
+    begun = await asyncio.gather(
+        *(house.ask(f"question {n}", conversation_id=where) for n in range(3)),
+        house.chat.again(house.ann, first.answer.id),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in begun].count(Conflict) == 3
+    assert len(house.turns.running()) == 1
+    async with house.storage.read() as unit:
+        assert len(await unit.messages.thread(where)) in {3, 4}
+
+
+async def test_a_question_follows_an_answer_and_never_a_question(house: House) -> None:
+    first = await house.ask("go")
+    await house.answer(first)
+    with pytest.raises(NotFound):
+        await house.ask("more", conversation_id=first.conversation.id, parent_id=first.question.id)
+
+
+async def test_a_refused_question_can_neither_be_answered_again_nor_gone_on_with(house: House) -> None:
+    asked = await house.ask(f"say {BAD}")
+    assert not can_repeat(asked.answer)
+    for go in (house.chat.again, house.chat.go_on):
+        with pytest.raises(Conflict) as caught:
+            await go(house.ann, asked.answer.id)
+        assert caught.value.data == {"kind": "refused"}
+
+
+async def test_an_answer_that_the_filter_cut_can_be_tried_again() -> None:
+    house = make_house(rule("", f"so {BAD} so"))
+    answer = await house.answer(await house.ask("go"))
+    assert (answer.state, can_repeat(answer)) == (MessageState.BLOCKED, True)
+    assert (await house.chat.again(house.ann, answer.id)).answer.state is MessageState.RUNNING
+
+
 async def test_one_answer_at_a_time_in_a_conversation() -> None:
     house = make_house(rule("", "x y", hang_after=1))
     asked = await house.ask("go")
@@ -286,6 +321,35 @@ async def test_an_answer_that_cannot_be_saved_at_first_is_saved_later(monkeypatc
     answer = await house.answer(asked)
     assert answer.state is MessageState.COMPLETE
     assert await house.saved(answer.id) == answer
+
+
+async def test_an_answer_that_the_database_refuses_for_long_is_kept_until_it_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.services.answering._SAVE_AGAIN_S", 0)
+    house = make_house(rule("", "one two", first_token_s=0.0), save_later_s=0.01)
+    asked = await house.ask("go")
+    for _ in range(25):
+        house.storage.fail_next_write(StorageFull())
+    told = await house.answer(asked)
+    assert (told.state, told.error_code, told.text) == (MessageState.FAILED, "storage_full", "one two")
+    await asyncio.gather(*house.answering._savings)
+    saved = await house.saved(told.id)
+    assert (saved.state, saved.text) == (MessageState.COMPLETE, "one two")
+
+
+async def test_what_the_database_refused_is_offered_to_it_again_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.services.answering._SAVE_AGAIN_S", 0)
+    house = make_house(rule("", "one two", first_token_s=0.0), save_later_s=1000.0)
+    asked = await house.ask("go")
+    for _ in range(21):
+        house.storage.fail_next_write(StorageFull())
+    told = await house.answer(asked)
+    await _until(lambda: not house.storage.has_failures)
+    await house.answering.close()
+    assert (await house.saved(told.id)).text == "one two"
 
 
 async def test_the_journal_saves_a_running_answer() -> None:
