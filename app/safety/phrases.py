@@ -84,6 +84,8 @@ class Lexicon:
         self.depth: list[int] = [0]
         self.fallback: list[int] = [0]
         self.ends: list[tuple[_End, ...]] = [()]
+        self.opens_word: list[bool] = [False]
+        """Whether what a state stands for begins with a letter or digit of a word: within a word it is nothing."""
         for phrase in phrases:
             self._add(phrase)
         self._link()
@@ -102,6 +104,7 @@ class Lexicon:
                 self.next.append({})
                 self.depth.append(self.depth[state] + 1)
                 self.fallback.append(0)
+                self.opens_word.append(KINDS[squeezed[0]] is Kind.WORD)
                 self.ends.append(())
             state = self.next[state][char]
         self.ends[state] += (
@@ -255,17 +258,22 @@ class PhraseScan:
 
     def _advance(self, char: str, *, before: str, offset: int | None = None) -> None:
         """Step the automaton. Only what comes out of a gap has an offset other than the present one."""
-        self._state = state = self._lexicon.step(self._state, char)
-        depth, path = self._lexicon.depth[state], self._path
-        if depth:
-            path.append((self._offset if offset is None else offset, before))
-        if len(path) > depth:
-            del path[: len(path) - depth]
+        lexicon, path = self._lexicon, self._path
+        state = lexicon.step(self._state, char)
+        path.append((self._offset if offset is None else offset, before))
+        depth = lexicon.depth[state]
+        while lexicon.opens_word[state] and KINDS[path[len(path) - depth][1]] is Kind.WORD:
+            state = lexicon.fallback[
+                state
+            ]  # no phrase begins in the middle of a word, so there is nothing to hold back
+            depth = lexicon.depth[state]
+        self._state = state
+        del path[: len(path) - depth]
         self._last = char
         if self._pending or self._allowed:
             self._close_words(char)
             self._settle(live_from=path[0][0] if depth else self._offset + 1)
-        for end in self._lexicon.ends[state]:
+        for end in lexicon.ends[state]:
             start, previous = path[depth - end.length]
             if end.opens_word and KINDS[previous] is Kind.WORD:
                 continue

@@ -220,6 +220,13 @@ def test_an_allowed_phrase_whose_last_word_goes_on_excuses_nothing() -> None:
     assert hits(entries(["kill"], allowed=["kill a process"]), "kill a processor")
 
 
+def test_the_end_of_a_word_is_not_held_back_for_a_phrase_that_would_begin_within_it() -> None:
+    scan = PhraseScan(Lexicon(entries(["sea monster", "e1", "海纳"])))
+    for text, safe_upto in [("rivers", 6), (" the s", 11), ("ea", 11), ("l", 15), ("海", 15), ("e", 16)]:
+        scan.feed(text)
+        assert scan.safe_upto == safe_upto
+
+
 def test_a_flood_holds_back_no_more_than_its_bound() -> None:
     scan = PhraseScan(Lexicon(entries(["海纳测试", "how to"])))
     for start in ("海", "how"):
