@@ -1,6 +1,7 @@
 """The web process: takes the port, wires the application, says where it is, and serves until it is told to stop."""
 
 import errno
+import gc
 import ipaddress
 import socket
 import sys
@@ -48,9 +49,16 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             forwarded_allow_ips=settings.server.trusted_proxies or "127.0.0.1",
         )
         server = uvicorn.Server(config)
+        _settle_memory()
         await _announce(haina, listener)  # the port is open already: who comes now waits a moment
         await server.serve(sockets=[listener])
         return 0
+
+
+def _settle_memory() -> None:
+    """Leave what was loaded out of garbage collection: it stays, and each full collection would walk through it."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _announce(haina: Haina, listener: socket.socket) -> None:

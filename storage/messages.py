@@ -81,7 +81,7 @@ _ADD = insert(table_of(MessageRow))
 _GET = _MESSAGE.select().where(MessageRow.id == bindparam("key"))
 _THREAD = _MESSAGE.select().where(MessageRow.conversation_id == bindparam("key")).order_by(MessageRow.n)
 _IDS = select(MessageRow.id).order_by(MessageRow.n)
-_CHILDREN = _IDS.where(MessageRow.parent_id == bindparam("parent"))
+_CHILDREN = _IDS.where(MessageRow.parent_id == bindparam("key"))
 _FIRST = _IDS.where(MessageRow.conversation_id == bindparam("key"), MessageRow.parent_id.is_(None))
 _ADD_PARTS = insert(table_of(MessagePartRow))
 _PARTS = (
@@ -129,10 +129,10 @@ class SqlMessages:
         query = _MESSAGE.select().join(path, path.c.n == MessageRow.n).order_by(path.c.depth.desc())
         return await self._filled(_MESSAGE.all(await self._connection.execute(query)))
 
-    async def siblings(self, message: Message) -> Sequence[str]:
-        """Return the ids of the messages with the same parent, oldest first, itself included."""
-        where = {"parent": message.parent_id} if message.parent_id else {"key": message.conversation_id}
-        found = await self._connection.execute(_CHILDREN if message.parent_id else _FIRST, where)
+    async def children(self, conversation_id: str, parent_id: str | None) -> Sequence[str]:
+        """Return the ids of the messages that follow one, or that begin a conversation; oldest first."""
+        query, key = (_CHILDREN, parent_id) if parent_id else (_FIRST, conversation_id)
+        found = await self._connection.execute(query, {"key": key})
         return [message_id for (message_id,) in found]
 
     async def add_parts(self, parts: Sequence[AnswerPart]) -> None:

@@ -64,6 +64,10 @@ class SqlTemplates:
             _TEMPLATE.all(await self._connection.execute(_TEMPLATE.select())), key=lambda template: template.name
         )
 
+    async def get(self, template_id: str) -> Template | None:
+        """Return a template."""
+        return _TEMPLATE.first(await self._connection.execute(_TEMPLATE.select().where(TemplateRow.id == template_id)))
+
     async def by_name(self, name: str) -> Template | None:
         """Return a template."""
         return _TEMPLATE.first(await self._connection.execute(_TEMPLATE.select().where(TemplateRow.name == name)))

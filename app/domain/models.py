@@ -127,6 +127,8 @@ class Receipt:
     model_revision: str = ""
     quantization: str = "none"
     template_version_id: str | None = None
+    template: str = ""
+    """Its name and number, for people: `translator-en v3`."""
     sampling: Sampling = field(default_factory=Sampling)
     """As it was used, defaults filled in, the seed included."""
     policy: str = ""

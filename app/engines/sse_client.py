@@ -113,16 +113,14 @@ class SseClient:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._timeout_s
         try:
-            while True:
-                # Comments that keep a connection alive are no tokens, so they do not move the deadline.
-                with self._translated(self._timeout_s):
-                    async with asyncio.timeout_at(deadline):
-                        received = await response.content.readany()
-                if not received:
-                    return
-                if events := parser.feed(received):
-                    yield events
-                    deadline = clock() + self._timeout_s
+            with self._translated(self._timeout_s):
+                # Silence is the session's to notice, once for each read: cheaper than a timeout of our own around it.
+                while received := await response.content.readany():
+                    if events := parser.feed(received):
+                        yield events
+                        deadline = clock() + self._timeout_s
+                    elif clock() > deadline:  # comments that keep a connection alive are no tokens
+                        raise GenerationTimeout("the engine sends no tokens", after_s=self._timeout_s)
         finally:
             response.close()
 
@@ -154,7 +152,9 @@ class SseClient:
             # No connection is used twice: uvicorn drops an idle one after five seconds, and a request that meets such
             # a connection would look like an engine that died. A new one costs far less than a prefill.
             connector = aiohttp.TCPConnector(limit=0, force_close=True)
-            timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+            timeout = aiohttp.ClientTimeout(
+                total=None, connect=CONNECT_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S, sock_read=self._timeout_s
+            )
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=_READ_BYTES)
         return self._session
 

@@ -207,6 +207,7 @@ class Answering:
             model_revision=status.profile.revision if status.profile else "",
             quantization=status.profile.quantization if status.profile else "none",
             template_version_id=turn.template_version_id,
+            template=turn.template,
             sampling=request.sampling,
             policy=self._filter.policy,
             prompt_tokens=finish.prompt_tokens or prompt.tokens,

@@ -25,12 +25,13 @@ from app.domain.models import (
     MessageState,
     Role,
     Sampling,
+    Template,
     TemplateVersion,
     new_id,
     now,
 )
 from app.domain.ports import Filter, Storage, Unit
-from app.domain.verdicts import NOTHING, Checked, Decision, Stage
+from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
 from app.domain.words import Language
 from app.services.answering import Answering, refusal
 from app.services.hits import hits_of
@@ -41,6 +42,9 @@ from prompts.render import render
 
 MAX_CHARACTERS = 32_000
 """Of one message: far beyond any context that the models have, and little enough to be read by the filter at once."""
+
+
+ChosenTemplate = tuple[Template, TemplateVersion]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,9 @@ class Asked:
     conversation: Conversation
     question: Message
     answer: Message
+    siblings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of both: the ids with the same parent, oldest first, itself included."""
+    template: ChosenTemplate | None = None
 
 
 class Chat:
@@ -110,20 +117,18 @@ class Chat:
                 conversation, is_new = await self._conversation(unit, account, question, conversation_id)
                 parent_id = question.parent_id or conversation.leaf_id
                 history = await self._history(unit, conversation, parent_id)
-                version = await _version(unit, conversation.template_version_id)
-            system = await self._system(version, conversation, language=question.language)
+                template = await template_of(unit, conversation)
+                beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
+            system = await self._system(template, conversation, language=question.language)
             if is_new and checked.text is not None:
                 title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
                 conversation = replace(conversation, title=title.text or NOTHING)
             asked = _asked(conversation, parent_id=parent_id, checked=checked)
-            turn = Turn(
-                id=asked.answer.id,
-                account_id=account.id,
-                conversation_id=conversation.id,
-                answer=asked.answer,
+            asked = replace(asked, siblings={asked.question.id: (*beside, asked.question.id)}, template=template)
+            turn = _turn(
+                account,
+                asked,
                 messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
-                sampling=version.content.sampling if version else Sampling(),
-                template_version_id=conversation.template_version_id,
                 title=conversation.title if is_new else None,
             )
             await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
@@ -187,8 +192,10 @@ class Chat:
         else:
             turn.stop()
 
-    async def read(self, account: Account, turn_id: str, *, after: int = 0) -> AsyncIterator[Sequence[Numbered]]:
-        """Yield a turn's events after number `after`, in batches, to its end.
+    async def read(
+        self, account: Account, turn_id: str, *, after: int = 0, gather_s: float = 0.0
+    ) -> AsyncIterator[Sequence[Numbered]]:
+        """Yield a turn's events after number `after`, to its end; in batches of what came within `gather_s` seconds.
 
         A turn that this process no longer knows is told from the saved answer.
         Raises NotFound for a turn that is unknown or somebody else's.
@@ -198,7 +205,7 @@ class Chat:
             answer = await self._own_answer(account, turn_id)
             yield [Numbered(after + 1, Ended(answer=answer))]
             return
-        async for batch in turn.log.read(after):
+        async for batch in turn.log.read(after, gather_s=gather_s):
             yield batch
 
     # Inside
@@ -269,12 +276,12 @@ class Chat:
         return history
 
     async def _system(
-        self, version: TemplateVersion | None, conversation: Conversation, *, language: Language = "en"
+        self, template: ChosenTemplate | None, conversation: Conversation, *, language: Language = "en"
     ) -> list[ChatMessage]:
         """Return the filled-in template as a system message; what people typed into it is checked like a question."""
-        if version is None:
+        if template is None:
             return []
-        text = render(version.content, conversation.variables, language=language)
+        text = render(template[1].content, conversation.variables, language=language)
         if conversation.variables:
             checked = await self._check(text, stage=Stage.INPUT)
             if checked.text is None:
@@ -332,14 +339,16 @@ class Chat:
                 raise NotFound(kind="message")
             conversation = await own_conversation(unit, account, before.conversation_id)
             history = await self._history(unit, conversation, question.parent_id)
-            version = await _version(unit, conversation.template_version_id)
+            template = await template_of(unit, conversation)
+            beside_question = await unit.messages.children(conversation.id, question.parent_id)
+            beside = await unit.messages.children(conversation.id, question.id)
         if not before.state.is_final:
             raise Conflict(kind="running")
         if not can_repeat(before) or not question.text:
             raise Conflict(kind="refused")
         if is_continuing and not can_continue(before):
             raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
-        system = await self._system(version, conversation)
+        system = await self._system(template, conversation)
         answer = Message(
             id=new_id(),
             conversation_id=conversation.id,
@@ -353,15 +362,14 @@ class Chat:
         messages = [*system, *history, ChatMessage(Role.USER, question.text)]
         if is_continuing:
             messages.append(ChatMessage(Role.ASSISTANT, before.text))
-        turn = Turn(
-            id=answer.id,
-            account_id=account.id,
-            conversation_id=conversation.id,
+        asked = Asked(
+            conversation=replace(conversation, leaf_id=answer.id),
+            question=question,
             answer=answer,
-            messages=tuple(messages),
-            sampling=version.content.sampling if version else Sampling(),
-            template_version_id=conversation.template_version_id,
+            siblings={question.id: tuple(beside_question), answer.id: (*beside, answer.id)},
+            template=template,
         )
+        turn = _turn(account, asked, messages=tuple(messages))
         if is_continuing:
             turn.release(before.text)
         await self._answering.admit(turn)
@@ -370,7 +378,7 @@ class Chat:
             await unit.conversations.set_leaf(conversation.id, answer.id, answer.created_at)
             await unit.commit()
         self._answering.start(turn)
-        return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
+        return asked
 
     async def _own_answer(self, account: Account, answer_id: str) -> Message:
         async with self._storage.read() as unit:
@@ -379,6 +387,14 @@ class Chat:
                 raise NotFound(kind="message")
             await own_conversation(unit, account, answer.conversation_id, kind="message")
             return answer
+
+
+async def template_of(unit: Unit, conversation: Conversation) -> ChosenTemplate | None:
+    """Return the template that a conversation began with, and its version; None where it began without."""
+    version_id = conversation.template_version_id
+    version = await unit.templates.version(version_id) if version_id else None
+    template = await unit.templates.get(version.template_id) if version else None
+    return (template, version) if template and version else None
 
 
 async def own_conversation(
@@ -456,5 +472,18 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
     return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
 
 
-async def _version(unit: Unit, version_id: str | None) -> TemplateVersion | None:
-    return await unit.templates.version(version_id) if version_id else None
+def _turn(
+    account: Account, asked: Asked, *, messages: tuple[ChatMessage, ...], title: ReleasedText | None = None
+) -> Turn:
+    template, version = asked.template or (None, None)
+    return Turn(
+        id=asked.answer.id,
+        account_id=account.id,
+        conversation_id=asked.conversation.id,
+        answer=asked.answer,
+        messages=messages,
+        sampling=version.content.sampling if version else Sampling(),
+        template_version_id=asked.conversation.template_version_id,
+        template=f"{template.name} v{version.number}" if template and version else "",
+        title=title,
+    )

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from app.domain.errors import ContentBlocked, InvalidInput, NotFound
-from app.domain.models import Account, Conversation, Message, Template, TemplateVersion, now
+from app.domain.models import Account, Conversation, Message, TemplateVersion, now
 from app.domain.ports import Filter, Storage, Unit
 from app.domain.verdicts import Stage
-from app.services.chat import own_conversation
+from app.services.chat import ChosenTemplate, own_conversation, template_of
 
 MAX_TITLE = 200
 KEEP_DELETED = timedelta(days=7)
@@ -26,17 +26,7 @@ class Thread:
     """By message id: the ids with the same parent and role, oldest first, itself included."""
     outside_context: int
     """How many of the shown messages the model no longer saw when it gave the last answer."""
-    template: tuple[Template, TemplateVersion] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What is drawn with a message that is not drawn with its whole thread."""
-
-    conversation: Conversation
-    siblings: Mapping[str, tuple[str, ...]]
-    """By message id, as a thread has them."""
-    template: tuple[Template, TemplateVersion] | None
+    template: ChosenTemplate | None = None
 
 
 class ConversationDesk:
@@ -55,13 +45,11 @@ class ConversationDesk:
             found = await unit.conversations.page(account.id, query=query[:200], before=before, limit=limit + 1)
         return found[:limit], len(found) > limit
 
-    async def templates_of(
-        self, conversations: Sequence[Conversation]
-    ) -> Mapping[str, tuple[Template, TemplateVersion]]:
+    async def templates_of(self, conversations: Sequence[Conversation]) -> Mapping[str, ChosenTemplate]:
         """Return the template and version of each conversation that has one, by conversation id."""
         async with self._storage.read() as unit:
             by_id = {template.id: template for template in await unit.templates.all()}
-            found: dict[str, tuple[Template, TemplateVersion]] = {}
+            found: dict[str, ChosenTemplate] = {}
             versions: dict[str, TemplateVersion | None] = {}
             for conversation in conversations:
                 version_id = conversation.template_version_id
@@ -80,19 +68,6 @@ class ConversationDesk:
         async with self._storage.read() as unit:
             conversation = await own_conversation(unit, account, conversation_id)
             return await self._thread(unit, conversation)
-
-    async def around(self, account: Account, conversation_id: str, *messages: Message) -> Surroundings:
-        """Return what lies around messages of one's conversation: the cost does not grow with its length.
-
-        Raises NotFound.
-        """
-        async with self._storage.read() as unit:
-            conversation = await own_conversation(unit, account, conversation_id)
-            return Surroundings(
-                conversation=conversation,
-                siblings={one.id: tuple(await unit.messages.siblings(one)) for one in messages},
-                template=await _template_of(unit, conversation),
-            )
 
     async def rename(self, account: Account, conversation_id: str, *, title: str) -> Conversation:
         """Give a title of one line.
@@ -179,14 +154,5 @@ class ConversationDesk:
             messages=branch,
             siblings=siblings,
             outside_context=receipts[-1].dropped_messages if receipts else 0,
-            template=await _template_of(unit, conversation),
+            template=await template_of(unit, conversation),
         )
-
-
-async def _template_of(unit: Unit, conversation: Conversation) -> tuple[Template, TemplateVersion] | None:
-    version_id = conversation.template_version_id
-    version = await unit.templates.version(version_id) if version_id else None
-    if version is None:
-        return None
-    template = next((one for one in await unit.templates.all() if one.id == version.template_id), None)
-    return (template, version) if template else None

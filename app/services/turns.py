@@ -26,7 +26,10 @@ class TurnLog:
     def __init__(self) -> None:
         """Start empty."""
         self._events: list[TurnEvent] = []
-        self._readers: list[asyncio.Future[None]] = []
+        self._readers: set[asyncio.Future[None]] = set()
+        """Those who wait for the next event."""
+        self._gathering: set[asyncio.Future[None]] = set()
+        """Those who wait for more than one; the end wakes them."""
         self.is_ended = False
 
     def append(self, event: TurnEvent) -> None:
@@ -35,32 +38,43 @@ class TurnLog:
             raise RuntimeError("a turn ends once")
         self._events.append(event)
         self.is_ended = isinstance(event, Ended)
-        readers, self._readers = self._readers, []
-        for reader in readers:
+        for reader in self._readers | self._gathering if self.is_ended else self._readers:
             _wake(reader)
 
-    async def read(self, after: int = 0, *, beat_s: float = 15.0) -> AsyncIterator[Sequence[Numbered]]:
+    async def read(
+        self, after: int = 0, *, beat_s: float = 15.0, gather_s: float = 0.0
+    ) -> AsyncIterator[Sequence[Numbered]]:
         """Yield what came after number `after`, in batches as large as they have grown meanwhile; end after `Ended`.
 
+        After a batch what comes within `gather_s` seconds is gathered for the next one; the end is not waited for.
         Where nothing comes for `beat_s` seconds an empty batch does, so that a reader can show that it lives.
         """
-        loop = asyncio.get_running_loop()
         n = max(0, after)
         while True:
             batch = [Numbered(n + offset + 1, event) for offset, event in enumerate(self._events[n:])]
             if batch:
                 n += len(batch)
                 yield batch
+                if gather_s and not self.is_ended:
+                    await self._sleep(self._gathering, gather_s)
             elif self.is_ended:
                 return
             else:
-                reader: asyncio.Future[None] = loop.create_future()
-                self._readers.append(reader)
-                beat = loop.call_later(beat_s, _wake, reader)
-                await reader
-                beat.cancel()
+                await self._sleep(self._readers, beat_s)
                 if len(self._events) == n and not self.is_ended:
                     yield []
+
+    async def _sleep(self, sleepers: "set[asyncio.Future[None]]", seconds: float) -> None:
+        """Wait among the sleepers, at most so long."""
+        loop = asyncio.get_running_loop()
+        reader: asyncio.Future[None] = loop.create_future()
+        alarm = loop.call_later(seconds, _wake, reader)
+        sleepers.add(reader)
+        try:
+            await reader
+        finally:
+            alarm.cancel()
+            sleepers.discard(reader)
 
 
 def _wake(reader: "asyncio.Future[None]") -> None:
@@ -83,6 +97,8 @@ class Turn:
     """What the asker and the template want; the model's defaults are not filled in yet."""
     model: str = "default"
     template_version_id: str | None = None
+    template: str = ""
+    """Its name and number."""
     title: ReleasedText | None = None
     """The conversation's new title, told with the end."""
     is_patient: bool = True

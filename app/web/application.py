@@ -12,16 +12,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from app.domain.errors import ChatError
-from app.domain.models import Account, Message
 from app.domain.ports import Markdown
-from app.domain.words import Language
 from app.services.services import Services
 from app.web import errors, openai_api, operations, page_api, sign_in, turn_stream
 from app.web.doorkeeper import Doorkeeper
 from app.web.drawing import Drawing
 from app.web.sign_in import Forms
-from app.web.turn_stream import DrawAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +61,7 @@ def create(
     app.include_router(operations.router(services))
     app.include_router(openai_api.router(services, is_open=door.is_open_to_programs))
     app.include_router(page_api.router(services, draw))
-    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=_answer_drawer(services, draw)))
+    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message))
     app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))
     for name, folder in front.assets.items():
         app.mount(f"/assets/{name}", _Assets(directory=folder))
@@ -89,14 +85,3 @@ class _Assets(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def _answer_drawer(services: Services, draw: Drawing) -> DrawAnswer:
-    async def drawn(account: Account, answer: Message, language: Language) -> dict[str, object]:
-        try:
-            around = await services.conversations.around(account, answer.conversation_id, answer)
-        except ChatError:  # deleted meanwhile, or not to be read just now: the answer is at hand all the same
-            return draw.message(answer, language)
-        return draw.placed(answer, language, around=around)
-
-    return drawn

@@ -4,11 +4,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from app.domain.generation import EngineState, EngineStatus
-from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role, Template, TemplateVersion
+from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role
 from app.domain.ports import Markdown
 from app.domain.words import Language, category_name, notice, waiting
-from app.services.chat import can_continue, can_repeat
-from app.services.conversations import Surroundings, Thread
+from app.services.chat import ChosenTemplate, can_continue, can_repeat
+from app.services.conversations import Thread
 from app.services.prompt_library import Shelf
 
 _KEPT_ANSWERS = 2000
@@ -29,7 +29,6 @@ class Drawing:
         *,
         siblings: Sequence[str] = (),
         is_outside_context: bool = False,
-        template: tuple[Template, TemplateVersion] | None = None,
     ) -> dict[str, object]:
         """Return a message. A blocked answer shows its notice in place of what was written."""
         is_answer = message.role is Role.ASSISTANT
@@ -47,12 +46,8 @@ class Drawing:
             "actions": _actions(message),
             "siblings": list(siblings) or [message.id],
             "outside_context": is_outside_context,
-            "receipt": _receipt(message.receipt, template) if message.receipt else None,
+            "receipt": _receipt(message.receipt) if message.receipt else None,
         }
-
-    def placed(self, message: Message, language: Language, *, around: Surroundings) -> dict[str, object]:
-        """Return a new message with what lies around it."""
-        return self.message(message, language, siblings=around.siblings.get(message.id, ()), template=around.template)
 
     def thread(self, thread: Thread, language: Language) -> dict[str, object]:
         """Return a conversation with its shown branch."""
@@ -71,7 +66,6 @@ class Drawing:
                 language,
                 siblings=thread.siblings.get(one.id, ()),
                 is_outside_context=one.id in outside,
-                template=thread.template,
             )
             for one in thread.messages
         ]
@@ -88,9 +82,7 @@ class Drawing:
         return blocks
 
 
-def conversation(
-    one: Conversation, language: Language, *, template: tuple[Template, TemplateVersion] | None = None
-) -> dict[str, object]:
+def conversation(one: Conversation, language: Language, *, template: ChosenTemplate | None = None) -> dict[str, object]:
     """Return a conversation for the list."""
     return {
         "id": one.id,
@@ -191,13 +183,13 @@ def _actions(message: Message) -> list[str]:
     return [action for action, can in can_do.items() if can]
 
 
-def _receipt(receipt: Receipt, template: tuple[Template, TemplateVersion] | None) -> dict[str, object]:
+def _receipt(receipt: Receipt) -> dict[str, object]:
     sampling = receipt.sampling
     return {
         "model": receipt.model,
         "model_revision": receipt.model_revision,
         "quantization": receipt.quantization,
-        "template": f"{template[0].name} v{template[1].number}" if template else None,
+        "template": receipt.template or None,
         "prompt_tokens": receipt.prompt_tokens,
         "completion_tokens": receipt.completion_tokens,
         "queued_s": receipt.queued_s,

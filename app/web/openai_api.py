@@ -22,6 +22,7 @@ from app.domain.words import sentence
 from app.services.chat import ApiQuestion
 from app.services.services import Services
 from app.web.errors import openai_error
+from app.web.turn_stream import GATHER_S
 
 MAX_MESSAGES = 1000
 _REFUSED = {
@@ -207,7 +208,7 @@ class _Answer:
         is_over = False
         try:
             yield self._chunk({"role": "assistant", "content": ""})
-            async with aclosing(self._chat.read(self._account, self._id)) as batches:  # type: ignore[type-var]
+            async with aclosing(self._chat.read(self._account, self._id, gather_s=GATHER_S)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
                     text = "".join(one.event.text for one in batch if isinstance(one.event, Released))
                     out = self._chunk({"content": text}) if text else b"" if batch else b": beat\n\n"
@@ -221,7 +222,7 @@ class _Answer:
                 await self._chat.stop(self._account, self._id)
 
     async def _end(self) -> Ended:
-        async for batch in self._chat.read(self._account, self._id):
+        async for batch in self._chat.read(self._account, self._id, gather_s=GATHER_S):
             if batch and isinstance(batch[-1].event, Ended):
                 return batch[-1].event
         raise ChatError

@@ -142,14 +142,13 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
 
     async def _asked(request: Request, asked: Asked) -> dict[str, object]:
         language = language_of(request)
-        around = await services.conversations.around(
-            account_of(request), asked.conversation.id, asked.question, asked.answer
-        )
         return {
             "turn_id": asked.answer.id,
-            "conversation": drawing.conversation(around.conversation, language, template=around.template),
-            "question": draw.placed(asked.question, language, around=around),
-            "answer": draw.placed(asked.answer, language, around=around),
+            "conversation": drawing.conversation(asked.conversation, language, template=asked.template),
+            **{
+                name: draw.message(one, language, siblings=asked.siblings.get(one.id, ()))
+                for name, one in (("question", asked.question), ("answer", asked.answer))
+            },
         }
 
     return routes

@@ -4,8 +4,7 @@ An event's id is its place in the log, so a browser that lost the line goes on w
 within a tenth of a second is sent as one event: the eye does not see the difference, the processor does.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import orjson
@@ -13,16 +12,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 
 from app.domain.events import Ended, Numbered, Released, Started, Waiting
-from app.domain.models import Account, Message
+from app.domain.models import Message
 from app.domain.ports import BlockText, Markdown, MarkdownStream
 from app.domain.words import Language, waiting
 from app.services.chat import Chat
 from app.web.doorkeeper import account_of
 from app.web.language import language_of
 
-_GATHER_S = 0.1
+GATHER_S = 0.1
 
-DrawAnswer = Callable[[Account, Message, Language], Awaitable[dict[str, object]]]
+DrawAnswer = Callable[[Message, Language], dict[str, object]]
 
 
 def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer) -> APIRouter:
@@ -36,11 +35,8 @@ def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer) -> APIRouter:
         position = int(last) if last.isascii() and last.isdigit() else max(0, after)
         language = language_of(request)
 
-        async def drawn(answer: Message) -> dict[str, object]:
-            return await draw(account, answer, language)
-
-        reader = _Reader(markdown.stream(), language=language, draw=drawn, after=position)
-        batches = chat.read(account, turn_id)
+        reader = _Reader(markdown.stream(), language=language, draw=draw, after=position)
+        batches = chat.read(account, turn_id, gather_s=GATHER_S)
         first = await anext(batches)  # an unknown turn is a 404, not a broken stream
         return StreamingResponse(
             reader.read(first, batches),
@@ -59,7 +55,7 @@ class _Reader:
         stream: MarkdownStream,
         *,
         language: Language,
-        draw: Callable[[Message], Awaitable[dict[str, object]]],
+        draw: DrawAnswer,
         after: int,
     ) -> None:
         self._stream = stream
@@ -70,14 +66,13 @@ class _Reader:
     async def read(self, first: Sequence[Numbered], batches: AsyncIterator[Sequence[Numbered]]) -> AsyncIterator[bytes]:
         """Yield the events that this browser has not seen; the markdown before them is only gone through."""
         async with aclosing(batches):  # type: ignore[type-var]
-            yield await self._encode(first)
+            yield self._encode(first)
             async for batch in batches:
-                data = await self._encode(batch)
+                data = self._encode(batch)
                 if data:
                     yield data
-                    await asyncio.sleep(_GATHER_S)
 
-    async def _encode(self, batch: Sequence[Numbered]) -> bytes:
+    def _encode(self, batch: Sequence[Numbered]) -> bytes:
         if not batch:
             return b": beat\n\n"
         out: list[bytes] = []
@@ -97,7 +92,7 @@ class _Reader:
                 text = []
             n = numbered.n
             if isinstance(event, Ended):  # who comes back late still gets the end
-                out.append(b"id: %d\n" % max(n, self._after + 1) + await self._end(event))
+                out.append(b"id: %d\n" % max(n, self._after + 1) + self._end(event))
             elif n > self._after:
                 out.append(b"id: %d\n" % n + self._other(event))
         if text:
@@ -138,8 +133,8 @@ class _Reader:
             )
         return _event("started", {"model": event.model, "dropped_messages": event.dropped_messages})
 
-    async def _end(self, event: Ended) -> bytes:
-        return _event("end", {"message": await self._draw(event.answer), "title": event.title})
+    def _end(self, event: Ended) -> bytes:
+        return _event("end", {"message": self._draw(event.answer, self._language), "title": event.title})
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

@@ -275,10 +275,9 @@ class MemoryMessages:
             message = self._state.messages.get(message.parent_id or "")
         return path[::-1]
 
-    async def siblings(self, message: Message) -> Sequence[str]:
+    async def children(self, conversation_id: str, parent_id: str | None) -> Sequence[str]:
         rows = self._state.messages.values()
-        place = (message.conversation_id, message.parent_id)
-        return [one.id for one in rows if (one.conversation_id, one.parent_id) == place]
+        return [one.id for one in rows if (one.conversation_id, one.parent_id) == (conversation_id, parent_id)]
 
     async def add_parts(self, parts: Sequence[AnswerPart]) -> None:
         self._state.begin_writing()
@@ -363,6 +362,9 @@ class MemoryTemplates:
 
     async def all(self) -> Sequence[Template]:
         return sorted(self._state.templates.values(), key=lambda template: template.name)
+
+    async def get(self, template_id: str) -> Template | None:
+        return self._state.templates.get(template_id)
 
     async def by_name(self, name: str) -> Template | None:
         return next((template for template in self._state.templates.values() if template.name == name), None)

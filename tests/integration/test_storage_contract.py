@@ -498,14 +498,12 @@ class TestMessages:
                 text=ReleasedText("done"), state=MessageState.COMPLETE, finished_at=AT, receipt=receipt
             )
 
-    async def test_siblings_have_the_same_parent_oldest_first(self, storage: Storage) -> None:
+    async def test_children_have_the_same_parent_oldest_first(self, storage: Storage) -> None:
         await seed(storage, answer(), answer("a2"), question("q2"))
         async with storage.read() as unit:
-            for ids in (["a", "a2"], ["q", "q2"]):
-                for message_id in ids:
-                    message = await unit.messages.get(message_id)
-                    assert message is not None
-                    assert list(await unit.messages.siblings(message)) == ids
+            assert list(await unit.messages.children("c", "q")) == ["a", "a2"]
+            assert list(await unit.messages.children("c", None)) == ["q", "q2"]
+            assert list(await unit.messages.children("c", "a")) == []
 
     async def test_an_answer_keeps_what_its_error_said(self, storage: Storage) -> None:
         await seed(storage, answer())

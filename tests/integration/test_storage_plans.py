@@ -43,8 +43,9 @@ async def _use(unit: SqlUnit) -> None:
     await unit.messages.get("m7")
     await unit.messages.thread("c7")
     await unit.messages.branch("m7")
-    for message in await unit.messages.branch("m7"):
-        await unit.messages.siblings(message)
+    await unit.messages.children("c7", "m7")
+    await unit.messages.children("c7", None)
+    await unit.templates.get("t")
     await unit.messages.finish("m7", state=MessageState.STOPPED, text=NOTHING, finished_at=AT)
     await unit.messages.interrupt_running(AT)
     await unit.messages.counts(since=AT)
