@@ -16,6 +16,8 @@ from ui.chat import page as chat
 from ui.theme import css_variables, gradio_theme
 
 ADMIN_PATH = "/admin"
+IDLE_S = 3600.0
+"""How long a queue that nobody uses sleeps between two looks."""
 MAX_UPLOAD = "1mb"
 """Neither page takes files; Gradio has an upload route all the same."""
 
@@ -23,9 +25,12 @@ MAX_UPLOAD = "1mb"
 def mount(app: FastAPI, *, services: Services) -> FastAPI:
     """Return the same application with both pages; `request.state.account` must be set in front of them."""
     app.add_route(ADMIN_PATH, _to_console, include_in_schema=False)
+    console_page, chat_page = console.build(services), chat.build()
+    for page in (console_page, chat_page):
+        rest_queue(page)
     gr.mount_gradio_app(
         app,
-        console.build(services),
+        console_page,
         ADMIN_PATH,
         auth_dependency=admin_of,
         theme=gradio_theme(),
@@ -34,9 +39,15 @@ def mount(app: FastAPI, *, services: Services) -> FastAPI:
         **_closed(),
     )
     gr.mount_gradio_app(
-        app, chat.build(), "/", auth_dependency=visitor_of, **(_closed() | chat.mount_arguments().as_keywords())
+        app, chat_page, "/", auth_dependency=visitor_of, **(_closed() | chat.mount_arguments().as_keywords())
     )
     return app
+
+
+def rest_queue(page: gr.Blocks) -> None:
+    """Let a page's queue sleep: no page uses it, and Gradio 6.31 looks into an empty one a thousand times a second."""
+    queue = page._queue  # noqa: SLF001 - there is no public way
+    queue.sleep_when_free = queue.progress_update_sleep_when_free = IDLE_S
 
 
 def _to_console(_: Request) -> RedirectResponse:

@@ -118,3 +118,10 @@ def test_what_the_page_names_is_a_file_of_ours() -> None:
     assert f"{console.ASSETS_PATH}/console.js" in (part.js_on_load or "")
     assert f"{console.ASSETS_PATH}/console.css" in console.head()
     assert {path.name for path in console.ASSETS.iterdir()} == {"console.css", "console.js", "theme.js"}
+
+
+def test_a_queue_that_nobody_uses_is_left_to_sleep() -> None:
+    page = gr.Blocks()
+    assert max(page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free) < 1  # by these names
+    mounting.rest_queue(page)
+    assert min(page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free) == mounting.IDLE_S
