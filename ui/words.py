@@ -99,7 +99,7 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
     "receipt.tokens_value": {"en": "{prompt} read, {completion} written", "zh": "读入 {prompt}，写出 {completion}"},
     "receipt.times": {"en": "Time", "zh": "用时"},
     "receipt.times_value": {
-        "en": "{total} s, first token after {first} s, queued {queued} s",
+        "en": "{total}\u00a0s, first token after {first}\u00a0s, queued {queued}\u00a0s",
         "zh": "共 {total} 秒，首个 token {first} 秒，排队 {queued} 秒",
     },
     "receipt.sampling": {"en": "Sampling", "zh": "采样"},
@@ -119,6 +119,10 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
     "composer.unsent": {
         "en": "Not sent: the server cannot be reached. Your text is kept; send it again in a moment.",
         "zh": "没有发出：连不上服务器。内容已保留，请稍后再发送。",
+    },
+    "composer.wait": {
+        "en": "An answer is being written. Wait for it or stop it; your text stays here.",
+        "zh": "回答正在生成。请等待完成或先停止，你输入的内容会保留。",
     },
     "composer.stop": {"en": "Stop", "zh": "停止"},
     "composer.counter": {"en": "{n} of {limit} characters", "zh": "{n} / {limit} 个字符"},

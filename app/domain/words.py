@@ -191,6 +191,11 @@ _NOTICES: Mapping[MessageState, Mapping[Language, str]] = {
     },
 }
 
+_CUT_BY_LENGTH: Mapping[Language, str] = {
+    "en": "The answer reached its greatest length.",
+    "zh": "回答达到了长度上限。",
+}
+
 _HELP_LINES: Mapping[Language, str] = {
     "en": "If you are in danger or thinking of harming yourself, call your local emergency number now, "
     "or talk to somebody you trust.",
@@ -237,6 +242,8 @@ def notice(message: Message, language: Language) -> str | None:
         return sentence(message.error_code or "content_filter", data, language)
     if message.state is MessageState.FAILED:
         return sentence(message.error_code or "internal_error", message.error_data, language)
+    if message.state is MessageState.COMPLETE and message.receipt and message.receipt.finish_reason == "length":
+        return _CUT_BY_LENGTH[language]
     words = _NOTICES.get(message.state)
     return words[language] if words else None
 

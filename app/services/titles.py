@@ -2,12 +2,12 @@
 
 import re
 
-_LENGTH = 40
+_LENGTH = 60
 _SENTENCE_END = re.compile(r"[。！？!?\n]|\.(?=\s)")
 
 
 def title_of(question: str) -> str:
-    """Return one line of at most 40 characters; the caller takes it through the filter like any other text."""
+    """Return one line of at most 60 characters; the caller takes it through the filter like any other text."""
     text = re.sub(r"[#*_`>|~$\\\[\]]+", " ", question.strip())
     end = _SENTENCE_END.search(text, 4)
     line = " ".join((text[: end.start()] if end else text).split())

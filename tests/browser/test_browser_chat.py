@@ -211,3 +211,30 @@ def test_eight_tabs_at_once_all_get_their_answers(page: Page, served: Served) ->
         expect(last_answer(tab)).to_have_attribute("data-state", "complete", timeout=60_000)
         expect(last_answer(tab).locator(".answer-text")).to_have_text(LONG)
     assert [answers_in(served, tab) for tab in tabs] == [[("complete", LONG)]] * 8
+
+
+def test_a_slash_opens_the_picker_and_is_text_where_nothing_is_picked(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    expect(page.get_by_text("Brainstorm", exact=True).first).to_be_visible()  # the templates have come
+    page.locator("#haina-message").press("/")
+    page.keyboard.type("etc/hosts")
+    page.keyboard.press("Escape")
+    expect(page.locator("#haina-message")).to_have_value("/etc/hosts")
+    page.locator("#haina-message").fill("")
+    page.locator("#haina-message").press("/")
+    page.keyboard.type("tra")
+    page.keyboard.press("Enter")
+    expect(page.locator(".template-form .template-name")).to_contain_text("Translator")
+
+
+def test_enter_while_an_answer_is_written_says_why_nothing_happens(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "a long one")
+    expect(last_answer(page)).to_contain_text("word5")
+    ask(page, "and more")
+    expect(page.locator(".fault")).to_contain_text("your text stays")
+    page.get_by_role("button", name="Stop").click()
+    expect(last_answer(page)).to_have_attribute("data-state", "stopped")
+    expect(page.locator(".fault")).to_be_hidden()
+    expect(page.locator("#haina-message")).to_have_value("and more")
+    expect(page.locator("article.question")).to_have_count(1)

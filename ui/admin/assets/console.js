@@ -251,7 +251,8 @@ class Console {
       if (reply.must_sign_in) location.assign("/login?next=/admin");
       return reply;
     } catch {
-      if (!isQuiet && this.words.unreachable) this.say(this.words.unreachable, true);
+      if (!this.main) location.replace("/login?next=/admin"); // signed out: the frame itself is not given
+      else if (!isQuiet && this.words.unreachable) this.say(this.words.unreachable, true);
       return null;
     }
   }

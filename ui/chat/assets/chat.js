@@ -208,7 +208,7 @@ export class Chat extends EventTarget {
     this.messages = this.messages.map((shown) => (shown.id === message.id ? message : shown));
     if (title && this.conversation) this.renamed({ ...this.conversation, title });
     this.composer.open(this);
-    const words = message.state === "complete" ? t("message.ready") : message.notice ?? t("message.ended");
+    const words = message.notice ?? t(message.state === "complete" ? "message.ready" : "message.ended");
     announce(`${words} ${message.text.slice(0, SPOKEN_CHARACTERS)}`);
     this.#listed();
   }

@@ -21,6 +21,8 @@ export class Composer {
   opener;
   #isRunning = false;
   #isSending = false;
+  /** Whether the picker was opened by a "/", which belongs to the text if no template is picked. */
+  #isSlashed = false;
   /** Whether the fault shown is that the server was not reached. */
   #isUnsent = false;
 
@@ -46,7 +48,14 @@ export class Composer {
     this.text.addEventListener("keydown", (event) => this.#onKey(event));
     this.text.addEventListener("input", () => this.#onInput());
     new ResizeObserver(() => this.#grow()).observe(this.text);
-    templates.addEventListener("picked", () => this.draw());
+    templates.addEventListener("picked", () => {
+      this.#isSlashed = false;
+      this.draw();
+    });
+    templates.addEventListener("unpicked", (event) => {
+      if (this.#isSlashed) this.#take(`/${/** @type {CustomEvent<string>} */ (event).detail}`);
+      this.#isSlashed = false;
+    });
     templates.addEventListener("example", (event) => this.#take(/** @type {CustomEvent<string>} */ (event).detail));
     status.addEventListener("change", () => this.#onStatus());
     this.draw();
@@ -72,6 +81,7 @@ export class Composer {
 
   /** @param {boolean} isRunning */
   setRunning(isRunning) {
+    if (this.#isRunning && !isRunning && this.fault.textContent === t("composer.wait")) this.#showFault("");
     this.#isRunning = isRunning;
     this.draw();
   }
@@ -128,6 +138,7 @@ export class Composer {
   }
 
   async #send() {
+    if (this.#isRunning && this.text.value.trim()) this.#showFault(t("composer.wait"));
     if (this.#isRunning || this.#isSending) return;
     const text = this.text.value;
     if (!text.trim() || !this.templates.isComplete()) return;
@@ -171,6 +182,7 @@ export class Composer {
     }
     if (event.key === "/" && !this.text.value && !this.chat.conversation && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();
+      this.#isSlashed = true;
       this.opener?.click();
     }
   }

@@ -123,11 +123,11 @@ export class Answer {
 }
 
 /**
- * Whether the answer ended otherwise than by itself.
+ * Whether the answer ended otherwise than by itself; one that was cut by its length is complete with a notice.
  * @param {Message} message
  */
 function isHindered(message) {
-  return message.state !== "complete" && message.state !== "running";
+  return message.state !== "running" && (message.state !== "complete" || message.notice !== null);
 }
 
 /**

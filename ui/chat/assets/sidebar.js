@@ -172,6 +172,7 @@ export class Sidebar {
     const field = h("input", { class: "rename", "aria-label": t("sidebar.title"), maxlength: "200" });
     field.value = conversation.title;
     let isDone = false;
+    let refused = "";
     /** @param {boolean} isKept */
     const end = async (isKept) => {
       if (isDone) return;
@@ -179,10 +180,14 @@ export class Sidebar {
       const title = field.value.trim();
       if (isKept && title && title !== conversation.title) {
         const renamed = await api.rename(conversation.id, title).catch((error) => void showToast(error.message));
-        if (renamed) {
-          this.#conversations = this.#conversations.map((one) => (one.id === renamed.id ? renamed : one));
-          this.chat.renamed(renamed);
+        if (!renamed) {
+          isDone = false; // what was typed stays, to be mended; leaving the field then lets it go
+          refused = title;
+          field.focus();
+          return;
         }
+        this.#conversations = this.#conversations.map((one) => (one.id === renamed.id ? renamed : one));
+        this.chat.renamed(renamed);
       }
       this.#drawList();
     };
@@ -192,7 +197,7 @@ export class Sidebar {
       if (event.key === "Enter") end(true);
       if (event.key === "Escape") end(false);
     });
-    field.addEventListener("blur", () => end(true));
+    field.addEventListener("blur", () => end(field.value.trim() !== refused));
     fill(item, field);
     field.focus();
     field.select();

@@ -11,7 +11,10 @@ import { showToast } from "./toast.js";
 
 const STARTERS = 4;
 
-/** Dispatches `picked` when a template is chosen or let go, and `example` (a CustomEvent with the text) for an example question. */
+/**
+ * Dispatches `picked` when a template is chosen or let go, `unpicked` (a CustomEvent with what was searched) when the
+ * picker is left, and `example` (a CustomEvent with the text) for an example question.
+ */
 export class Templates extends EventTarget {
   /** @type {Template[]} */
   #all = [];
@@ -71,16 +74,41 @@ export class Templates extends EventTarget {
     const list = h("ul", { class: "template-list" });
     /** @param {string} query */
     const show = (query) => {
-      const found = this.#all.filter((template) => matches(template, query));
+      const found = this.#found(query);
       const none = h("li", { class: "muted" }, t("templates.none"));
       fill(list, ...(found.length ? found.map((template) => h("li", {}, this.#drawChoice(template, close))) : [none]));
     };
     const field = h("input", { type: "search", placeholder: t("templates.search"), "aria-label": t("templates.search") });
     field.addEventListener("input", () => show(field.value));
     const picker = h("div", { class: "template-picker" }, field, list);
-    picker.addEventListener("keydown", (event) => moveAmongChoices(event, picker));
+    picker.addEventListener("keydown", (event) => {
+      if (event.isComposing) return;
+      const first = this.#found(field.value)[0];
+      if (event.key === "Enter" && event.target === field && first) {
+        event.preventDefault();
+        close();
+        this.pick(first);
+      } else if (event.key === "Escape") {
+        event.preventDefault();
+        close();
+        this.dispatchEvent(new CustomEvent("unpicked", { detail: field.value }));
+      } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && event.key !== " ") {
+        field.focus(); // whoever types in the list goes on searching
+      } else {
+        moveAmongChoices(event, picker);
+      }
+    });
     show("");
     return [picker];
+  }
+
+  /**
+   * The templates that match, those first whose title begins with what is searched.
+   * @param {string} query
+   */
+  #found(query) {
+    const rank = (/** @type {Template} */ { title }) => (title.toLowerCase().startsWith(query.toLowerCase()) ? 0 : 1);
+    return this.#all.filter((template) => matches(template, query)).sort((one, other) => rank(one) - rank(other));
   }
 
   #drawCards() {

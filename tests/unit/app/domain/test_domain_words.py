@@ -1,7 +1,7 @@
 import pytest
 
 from app.domain import errors
-from app.domain.models import Message, MessageState, Role, new_id, now
+from app.domain.models import Message, MessageState, Receipt, Role, new_id, now
 from app.domain.verdicts import NOTHING
 from app.domain.words import LANGUAGES, Language, describe, notice, sentence, waiting
 
@@ -60,8 +60,10 @@ def test_a_failed_answer_says_later_what_it_said_at_first() -> None:
     assert "60 s" in (notice(failed, "en") or "")
 
 
-def test_a_complete_answer_needs_no_notice() -> None:
+def test_a_complete_answer_needs_no_notice_unless_its_length_cut_it() -> None:
     assert notice(message(MessageState.COMPLETE), "zh") is None
+    assert notice(message(MessageState.COMPLETE, receipt=Receipt(model="m", finish_reason="stop")), "zh") is None
+    assert notice(message(MessageState.COMPLETE, receipt=Receipt(model="m", finish_reason="length")), "zh")
 
 
 def test_the_queue_line_names_place_and_time() -> None:
