@@ -73,7 +73,7 @@ async def test_gradios_own_request_is_understood_too() -> None:
 async def test_a_page_or_action_that_there_is_not_is_said_to_be_unknown(page: str, action: str) -> None:
     reply = await Office().ask(page, action)
     assert reply.is_error
-    assert reply.said == "There is no such page, or it is not yours."
+    assert reply.said == "There is no such page."
 
 
 @pytest.mark.parametrize(
