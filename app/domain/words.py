@@ -58,6 +58,38 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The text holds characters that cannot be kept.",
         "zh": "文字中含有无法保存的字符。",
     },
+    "invalid_request.template": {"en": "This template is not valid: {detail}.", "zh": "模板的“{key}”有误。"},
+    **{
+        f"invalid_request.template_{kind}": {
+            "en": "This template is not valid: {detail}.",
+            "zh": f"模板有误：{words}。",
+        }
+        for kind, words in {
+            "missing": "“{key}”不能为空",
+            "string_too_short": "“{key}”不能为空",
+            "string_too_long": "“{key}”太长了",
+            "too_long": "“{key}”的条目太多",
+            "characters": "“{key}”含有无法显示的字符",
+            "line": "“{key}”只能是一行，首尾不能有空格",
+            "twice": "“{key}”里有重复的条目",
+            "greater_than": "“{key}”超出了允许的范围",
+            "greater_than_equal": "“{key}”超出了允许的范围",
+            "less_than": "“{key}”超出了允许的范围",
+            "less_than_equal": "“{key}”超出了允许的范围",
+            "finite_number": "“{key}”必须是有限的数字",
+            "int_type": "“{key}”必须是整数",
+            "float_type": "“{key}”必须是数字",
+            "string_pattern_mismatch": "变量名只能用小写字母、数字和下划线，并以字母开头（“{key}”）",
+            "choices": "“{key}”：只有选项类变量有选项，而且必须有",
+            "default_choice": "“{key}”的默认值不在选项中",
+            "default_number": "“{key}”的默认值不是数字",
+            "default_lines": "“{key}”的默认值只能是一行",
+            "blank": "系统提示词里的 {{{{ 后面必须是变量名和 }}}}",
+            "declared_twice": "变量“{name}”声明了不止一次",
+            "unused": "变量“{name}”已声明，但系统提示词没有用到",
+            "undeclared": "系统提示词用了变量“{name}”，但没有声明",
+        }.items()
+    },
     "invalid_request.host": {
         "en": "This server does not answer to the name in the address. On this machine, open it as localhost.",
         "zh": "服务器不接受地址中的这个主机名。在本机请用 localhost 打开。",
@@ -300,7 +332,10 @@ def describe(error: ChatError, language: Language) -> str:
 def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     """Return the words for an error code, as it was stored with an answer or sent in an event."""
     variants = (data.get("kind"), data.get("reason"), "empty" if data.get("is_empty") else "")
-    names = [*(f"{code}.{variant}" for variant in variants if variant), code, "internal_error"]
+    names = [f"{code}.{variant}" for variant in variants if variant]
+    if "key" in data:  # a template whose fault has no words of its own
+        names.append(f"{code}.template")
+    names += [code, "internal_error"]
     template = next(_ERRORS[name] for name in names if name in _ERRORS)
     words = dict(data)
     category = str(data.get("category") or "")
