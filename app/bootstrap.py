@@ -34,6 +34,7 @@ from app.services.stats import Stats
 from app.services.turns import Journal, Turns
 from app.settings import InvalidSettings, Settings
 from app.web.application import Door, Front, create
+from app.web.closing import Closing
 from app.worker.supervisor import Supervisor
 from prompts.formats.registry import load_format
 from prompts.formats.tokenizer import Tokenizer
@@ -59,6 +60,8 @@ class Haina:
     app: FastAPI
     services: Services
     settings: Settings
+    closing: Closing
+    """For the server to say that it goes down, before it waits for open streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +140,14 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
         await unit.commit()
     imported = await services.prompts.import_built_in()
     log.info("storage_ready", interrupted_answers=interrupted, imported_templates=imported)
+    html = forms.HtmlForms()
+    closing = Closing()
     app = create(
         services,
         front=Front(
             markdown=markdown.MarkdownRenderer(),
-            forms=forms.HtmlForms(),
+            forms=html,
+            trouble=html,
             assets={"chat": page.ASSETS, "admin": console.ASSETS},
             mount=lambda app: mounting.mount(app, services=services),
         ),
@@ -153,8 +159,9 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
         running=_running(storage, services, journal, answering, supervisor),
+        closing=closing,
     )
-    return Haina(app=app, services=services, settings=settings)
+    return Haina(app=app, services=services, settings=settings, closing=closing)
 
 
 def filter_of(settings: Settings) -> ContentFilter:

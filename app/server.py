@@ -12,6 +12,7 @@ import uvloop
 
 from app.bootstrap import Haina, build
 from app.settings import Settings
+from app.web.closing import Closing
 
 log = structlog.get_logger()
 
@@ -36,6 +37,18 @@ def run(settings: Settings) -> int:
             return 0
 
 
+class _Server(uvicorn.Server):
+    """Tells the application that it goes down before it waits for the open connections."""
+
+    def __init__(self, config: uvicorn.Config, closing: Closing) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.begin()
+        await super().shutdown(sockets)
+
+
 async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with build(settings) as haina:
         config = uvicorn.Config(
@@ -48,7 +61,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
             proxy_headers=bool(settings.server.trusted_proxies),
             forwarded_allow_ips=settings.server.trusted_proxies or "127.0.0.1",
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, haina.closing)
         _settle_memory()
         await _announce(haina, listener)  # the port is open already: who comes now waits a moment
         await server.serve(sockets=[listener])

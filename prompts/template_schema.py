@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.domain.errors import InvalidInput
 from app.domain.models import Sampling, TemplateDraft, Variable, VariableKind
@@ -26,11 +27,15 @@ _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  
 
 
 class InvalidTemplate(InvalidInput):
-    """`data`: `file` (empty where there is none), `key` (like `variables.0.default`), `reason`, in English."""
+    """`data`: `file` (empty where there is none), `key` (like `variables.0.default`), `reason`, in English.
 
-    def __init__(self, reason: str, *, key: str = "", file: str = "") -> None:
+    `kind` chooses the words for people; `name` is the variable that it is about.
+    """
+
+    def __init__(self, reason: str, *, key: str = "", file: str = "", kind: str = "", name: str = "") -> None:
         """The reason quotes names at most, never a template's text."""
-        super().__init__(": ".join(filter(None, (file, key, reason))), file=file, key=key, reason=reason, param=key)
+        detail = ": ".join(filter(None, (file, key, reason)))
+        super().__init__(detail, file=file, key=key, reason=reason, param=key, kind=f"template_{kind}", name=name)
 
 
 def is_printable(text: str) -> bool:
@@ -55,13 +60,13 @@ def fill(system: str, values: Mapping[str, str]) -> str:
 
 def _printable(text: str) -> str:
     if not is_printable(text):
-        raise ValueError("control characters are not allowed")
+        raise PydanticCustomError("characters", "control characters are not allowed")
     return text
 
 
 def _single_line(text: str) -> str:
     if "\n" in text or "\t" in text or text != text.strip():
-        raise ValueError("must be one line, without spaces around it")
+        raise PydanticCustomError("line", "must be one line, without spaces around it")
     return text
 
 
@@ -73,7 +78,7 @@ def _by_language(words: dict[str, str]) -> dict[str, str]:
 
 def _distinct(items: list[str]) -> list[str]:
     if len(set(items)) < len(items):
-        raise ValueError("must not say the same twice")
+        raise PydanticCustomError("twice", "must not say the same twice")
     return items
 
 
@@ -115,13 +120,13 @@ class VariableData(_Strict):
     @model_validator(mode="after")
     def _kind_fits(self) -> Self:
         if (self.kind == "select") != bool(self.choices):
-            raise ValueError("a select needs choices, and only a select has them")
+            raise PydanticCustomError("choices", "a select needs choices, and only a select has them")
         if self.kind == "select" and self.default and self.default not in self.choices:
-            raise ValueError("the default is not one of the choices")
+            raise PydanticCustomError("default_choice", "the default is not one of the choices")
         if self.kind == "number" and self.default and not is_number(self.default):
-            raise ValueError("the default is not a number")
+            raise PydanticCustomError("default_number", "the default is not a number")
         if self.kind != "long_text" and "\n" in self.default:
-            raise ValueError("only a long_text has a default of several lines")
+            raise PydanticCustomError("default_lines", "only a long_text has a default of several lines")
         return self
 
 
@@ -136,19 +141,20 @@ class ContentData(_Strict):
     @model_validator(mode="after")
     def _variables_fit(self) -> Self:
         if not self.system.strip():
-            raise ValueError("system: must say something")
+            raise PydanticCustomError("missing", "system: must say something")
         if "{{" in _BLANK.sub("", self.system):
-            raise ValueError("system: {{ must be followed by the name of a variable and }}")
+            raise PydanticCustomError("blank", "system: {{ must be followed by the name of a variable and }}")
         declared = Counter(one.name for one in self.variables)
         used = blanks_in(self.system)
         for name, times in declared.items():
             if times > 1:
-                raise ValueError(f"variables: {name} is declared {times} times")
+                raise _of_variable("declared_twice", f"variables: {name} is declared {times} times", name)
             if name not in used:
-                raise ValueError(f"variables: {name} is declared, but system does not use it")
+                raise _of_variable("unused", f"variables: {name} is declared, but system does not use it", name)
         for name in used:
             if name not in declared:
-                raise ValueError(f"system: {{{{{name}}}}} is used, but not declared under variables")
+                reason = f"system: {{{{{name}}}}} is used, but not declared under variables"
+                raise _of_variable("undeclared", reason, name)
         return self
 
     def to_draft(self) -> TemplateDraft:
@@ -200,12 +206,18 @@ def checked(data: Mapping[str, Any], *, shape: type[ContentData], file: str = ""
     try:
         return shape.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         reason = _REASONS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         key = ".".join(str(part) for part in first["loc"])
         if not key and ": " in reason:
             key, reason = reason.split(": ", 1)
-        raise InvalidTemplate(reason, key=key, file=file) from None  # the cause would quote the text
+        name = str(first.get("ctx", {}).get("name", ""))
+        # The cause would quote the text.
+        raise InvalidTemplate(reason, key=key, file=file, kind=first["type"], name=name) from None
+
+
+def _of_variable(kind: str, reason: str, name: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{reason}", {"reason": reason, "name": name})
 
 
 def _sampling_data(sampling: Sampling) -> dict[str, Any]:

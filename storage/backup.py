@@ -58,7 +58,10 @@ def _restore(database: Path, file: Path) -> Path | None:
     if not file.is_file() or file == database:
         raise InvalidInput(f"there is no backup {file}", param="file")
     check_folder(database)
-    copying.verify(file)
+    try:
+        copying.verify(file)
+    except StorageCorrupt as error:
+        raise StorageCorrupt(error.detail, kind="backup") from error
     _require_known(file)
     arriving = database.with_name(f"{database.name}.restoring")
     copying.copy(file, arriving)

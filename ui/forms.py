@@ -1,4 +1,4 @@
-"""The sign-in form and the form that makes the first admin: plain pages that need no script.
+"""The sign-in form, the form that makes the first admin, and what says that something failed: pages without a script.
 
 One line of script is there all the same: it takes over the light or dark that the reader chose on the chat page.
 """
@@ -50,9 +50,14 @@ _SET_UP: Mapping[Language, Mapping[str, str]] = {
     },
 }
 
+_TROUBLE: Mapping[Language, Mapping[str, str]] = {
+    "en": {"title": "This did not work", "missing": "Nothing here", "back": "To the chat"},
+    "zh": {"title": "没有成功", "missing": "页面不存在", "back": "前往对话"},
+}
+
 
 class HtmlForms:
-    """The two forms as HTML. Everything that is put in is escaped."""
+    """The pages as HTML. Everything that is put in is escaped."""
 
     def __init__(self) -> None:
         """The style goes into the page, so that the form needs no other request."""
@@ -60,12 +65,14 @@ class HtmlForms:
             loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         self._template: Template = environment.get_template("forms.html")
+        self._trouble: Template = environment.get_template("trouble.html")
         self._style = Markup(_style())  # noqa: S704 - our own style sheet
 
     def sign_in(self, *, language: Language, error: str, name: str, next_path: str) -> str:
         """Return the page with the sign-in form; `next_path` is where it leads afterwards."""
         return self._template.render(
             words=_SIGN_IN[language],
+            title=_SIGN_IN[language]["title"],
             language=language,
             style=self._style,
             error=error,
@@ -80,6 +87,7 @@ class HtmlForms:
         """Return the page on which the first admin is made."""
         return self._template.render(
             words=_SET_UP[language],
+            title=_SET_UP[language]["title"],
             language=language,
             style=self._style,
             error=error,
@@ -89,6 +97,12 @@ class HtmlForms:
             autocomplete="new-password",
             min_password=MIN_PASSWORD,
         )
+
+    def trouble(self, *, language: Language, error: str, is_missing: bool) -> str:
+        """Return the page that says what went wrong, with a way to the chat."""
+        words = _TROUBLE[language]
+        title = words["missing" if is_missing else "title"]
+        return self._trouble.render(words=words, title=title, language=language, style=self._style, error=error)
 
 
 def _style() -> str:

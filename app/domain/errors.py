@@ -3,7 +3,9 @@
     ChatError
      ├ InvalidInput                 the request itself is wrong
      │   ├ TextTooLong              a message beyond the character limit
-     │   └ ContextLengthExceeded    prompt and answer do not fit the model's context
+     │   ├ ContextLengthExceeded    prompt and answer do not fit the model's context
+     │   ├ RequestTooLarge          a body beyond the limit
+     │   └ MethodNotAllowed         the route is there, and does not take this method
      ├ ContentBlocked               the filter refused; carries the category, never the text
      ├ AccessDenied                 not signed in, wrong password, wrong role, suspended
      ├ NotFound                     unknown, or somebody else's: the two are not told apart
@@ -16,6 +18,7 @@
      │   ├ EngineRefused            the engine answered with an error of its own
      │   ├ GenerationTimeout        no token for too long
      │   └ OutOfMemory
+     ├ ServerStopping               this process is about to end
      ├ SafetyUnavailable            the filter cannot decide, so nothing passes
      └ StorageFailure
          ├ StorageBusy              locked for longer than we wait
@@ -49,7 +52,7 @@ class ChatError(Exception):
 
 
 class InvalidInput(ChatError):
-    """The request is wrong; `data["param"]` names the field where there is one."""
+    """The request is wrong; `data["param"]` names the field where there is one, `data["kind"]` chooses the words."""
 
     code = "invalid_request"
     status = 400
@@ -65,6 +68,20 @@ class ContextLengthExceeded(InvalidInput):
     """`data`: `limit` and `length`, in tokens."""
 
     code = "context_length_exceeded"
+
+
+class RequestTooLarge(InvalidInput):
+    """The body is beyond `data["limit_mib"]`."""
+
+    code = "request_too_large"
+    status = 413
+
+
+class MethodNotAllowed(InvalidInput):
+    """`data["allow"]`: the methods that the route takes, as the `Allow` header lists them."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 class ContentBlocked(ChatError):
@@ -182,6 +199,14 @@ class OutOfMemory(EngineUnavailable):
     code = "out_of_memory"
 
 
+class ServerStopping(ChatError):
+    """The process is about to end; another one may follow."""
+
+    code = "server_stopping"
+    status = 503
+    is_retryable = True
+
+
 class SafetyUnavailable(ChatError):
     """A part of the filter failed or hung; nothing passes."""
 
@@ -225,10 +250,14 @@ class StorageOwned(StorageFailure):
 
 
 class SchemaOutdated(StorageFailure):
-    """`data`: `found` and `expected`, Alembic revisions."""
+    """`data`: `found` and `expected`, Alembic revisions, which grow, and `kind`: the database is `newer` or `older`."""
 
     code = "schema_outdated"
     is_retryable = False
+
+    def __init__(self, detail: str = "", *, found: str = "", expected: str = "") -> None:
+        """Whether to bring up to date the database or the program follows from the two."""
+        super().__init__(detail, found=found, expected=expected, kind="newer" if found > expected else "older")
 
 
 class StorageCorrupt(StorageFailure):

@@ -20,11 +20,100 @@ def preferred_language(chosen: str | None, accepted: str) -> Language:
 
 _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "internal_error": {
-        "en": "The server met a fault of its own and wrote it to its log. Your text was kept; try again.",
-        "zh": "服务器内部出错，已记入日志。你的内容没有丢失，请重试。",
+        "en": "The server met a fault of its own and wrote it to its log. Try again.",
+        "zh": "服务器内部出错，已记入日志，请重试。",
     },
     "invalid_request": {"en": "This request is not valid: {detail}.", "zh": "请求无效：{detail}。"},
     "invalid_request.empty": {"en": "The message is empty.", "zh": "消息是空的。"},
+    "invalid_request.title_empty": {"en": "The title is empty.", "zh": "标题是空的。"},
+    "invalid_request.title_long": {"en": "A title has at most {limit} characters.", "zh": "标题最多 {limit} 个字符。"},
+    "invalid_request.account_name": {
+        "en": "A name has 2 to 64 letters, digits or . _ - @ and does not begin with “guest-”.",
+        "zh": "用户名为 2 到 64 个字符，可用字母、数字和 . _ - @，且不能以“guest-”开头。",
+    },
+    "invalid_request.password_short": {
+        "en": "A password has at least {limit} characters.",
+        "zh": "密码至少 {limit} 个字符。",
+    },
+    "invalid_request.password_long": {
+        "en": "A password has at most {limit:,} characters.",
+        "zh": "密码最多 {limit:,} 个字符。",
+    },
+    "invalid_request.role": {
+        "en": "An account's role is user or admin.",
+        "zh": "账号的角色只能是普通用户或管理员。",
+    },
+    "invalid_request.version_message": {
+        "en": "Say in 1 to {limit} characters what changed and why.",
+        "zh": "请用 1 到 {limit} 个字符说明改了什么、为什么改。",
+    },
+    "invalid_request.unchanged": {"en": "Nothing was changed.", "zh": "没有任何改动。"},
+    "invalid_request.number_whole": {"en": "“{param}” has to be a whole number.", "zh": "“{param}”必须是整数。"},
+    "invalid_request.number": {"en": "“{param}” has to be a number.", "zh": "“{param}”必须是数字。"},
+    "invalid_request.call": {
+        "en": "The page sent something that the server does not understand. Reload it and try again.",
+        "zh": "页面发送的内容无法识别，请刷新后重试。",
+    },
+    "invalid_request.characters": {
+        "en": "The text holds characters that cannot be kept.",
+        "zh": "文字中含有无法保存的字符。",
+    },
+    "invalid_request.template": {"en": "This template is not valid: {detail}.", "zh": "模板的“{key}”有误。"},
+    **{
+        f"invalid_request.template_{kind}": {
+            "en": "This template is not valid: {detail}.",
+            "zh": f"模板有误：{words}。",
+        }
+        for kind, words in {
+            "missing": "“{key}”不能为空",
+            "string_too_short": "“{key}”不能为空",
+            "string_too_long": "“{key}”太长了",
+            "too_long": "“{key}”的条目太多",
+            "characters": "“{key}”含有无法显示的字符",
+            "line": "“{key}”只能是一行，首尾不能有空格",
+            "twice": "“{key}”里有重复的条目",
+            "greater_than": "“{key}”超出了允许的范围",
+            "greater_than_equal": "“{key}”超出了允许的范围",
+            "less_than": "“{key}”超出了允许的范围",
+            "less_than_equal": "“{key}”超出了允许的范围",
+            "finite_number": "“{key}”必须是有限的数字",
+            "int_type": "“{key}”必须是整数",
+            "float_type": "“{key}”必须是数字",
+            "string_pattern_mismatch": "变量名只能用小写字母、数字和下划线，并以字母开头（“{key}”）",
+            "choices": "“{key}”：只有选项类变量有选项，而且必须有",
+            "default_choice": "“{key}”的默认值不在选项中",
+            "default_number": "“{key}”的默认值不是数字",
+            "default_lines": "“{key}”的默认值只能是一行",
+            "blank": "系统提示词里的 {{{{ 后面必须是变量名和 }}}}",
+            "declared_twice": "变量“{name}”声明了不止一次",
+            "unused": "变量“{name}”已声明，但系统提示词没有用到",
+            "undeclared": "系统提示词用了变量“{name}”，但没有声明",
+        }.items()
+    },
+    "invalid_request.host": {
+        "en": "This server does not answer to the name in the address. On this machine, open it as localhost.",
+        "zh": "服务器不接受地址中的这个主机名。在本机请用 localhost 打开。",
+    },
+    "invalid_request.body": {
+        "en": "The request cannot be read: its body has to be a JSON object in UTF-8, not nested too deeply.",
+        "zh": "无法读取请求：正文必须是 UTF-8 编码、嵌套不过深的 JSON 对象。",
+    },
+    "invalid_request.field_missing": {"en": "“{param}” is missing.", "zh": "缺少“{param}”。"},
+    "invalid_request.field_unknown": {"en": "There is no field named “{param}”.", "zh": "没有名为“{param}”的字段。"},
+    "invalid_request.field_long": {"en": "“{param}” is too long.", "zh": "“{param}”太长了。"},
+    "invalid_request.field_characters": {
+        "en": "“{param}” holds characters that cannot be kept.",
+        "zh": "“{param}”含有无法保存的字符。",
+    },
+    "invalid_request.field_range": {
+        "en": "“{param}” is out of range.",
+        "zh": "“{param}”超出了允许的范围。",
+    },
+    "invalid_request.field_type": {
+        "en": "“{param}” is of the wrong type.",
+        "zh": "“{param}”的类型不对。",
+    },
+    "invalid_request.field_wrong": {"en": "“{param}” is not valid.", "zh": "“{param}”无效。"},
     "invalid_request.variable_missing": {"en": "Fill in “{label}” first.", "zh": "请先填写“{label}”。"},
     "invalid_request.variable_choice": {
         "en": "“{label}” has to be one of the choices.",
@@ -47,6 +136,14 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "context_length_exceeded": {
         "en": "The message needs {length:,} tokens and the model reads {limit:,} at once. Shorten it or split it.",
         "zh": "消息需要 {length:,} 个 token，模型一次只能读 {limit:,} 个。请缩短或分成几条。",
+    },
+    "request_too_large": {
+        "en": "The request is too large: at most {limit_mib} MiB are taken.",
+        "zh": "请求太大，最多 {limit_mib} MiB。",
+    },
+    "method_not_allowed": {
+        "en": "This address does not take this method; it takes {allow}.",
+        "zh": "这个地址不支持该请求方法，可用：{allow}。",
     },
     "content_filter": {
         "en": "The content filter stopped this ({category}).",
@@ -76,6 +173,7 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "API 密钥缺失、无效或已被撤销。",
     },
     "not_found": {"en": "There is no such {kind}, or it is not yours.", "zh": "没有这个{kind}，或者它不属于你。"},
+    "not_found.page": {"en": "There is no such page.", "zh": "没有这个页面。"},
     "model_not_found": {
         "en": "There is no model named {model}. /v1/models lists what may be asked for.",
         "zh": "没有名为 {model} 的模型。可用的模型见 /v1/models。",
@@ -104,48 +202,52 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "模型正忙，队列已满。请 {retry_after_s:.0f} 秒后再试。",
     },
     "engine_unavailable": {
-        "en": "The model is not reachable. Your question was kept; try again in a moment.",
-        "zh": "暂时连不上模型。问题已保存，请稍后重试。",
+        "en": "The model is not reachable. Try again in a moment.",
+        "zh": "暂时连不上模型，请稍后重试。",
     },
     "engine_starting": {
         "en": "The model is still loading ({percent} %). Try again in a moment.",
         "zh": "模型仍在加载（{percent} %），请稍后重试。",
     },
     "engine_died": {
-        "en": "The model's process ended in the middle of the answer and is being restarted. Your question was kept.",
-        "zh": "模型进程在回答途中退出，正在重新启动。问题已保存。",
+        "en": "The model's process ended in the middle of the answer and is being restarted.",
+        "zh": "模型进程在回答途中退出，正在重新启动。",
     },
     "engine_refused": {
         "en": "The engine refused the request (status {engine_status}). The administrator finds more in the log.",
         "zh": "推理引擎拒绝了请求（状态 {engine_status}）。详情见服务器日志。",
     },
     "generation_timeout": {
-        "en": "The model gave no token for {after_s:.0f} s, so the answer was ended. Your question was kept.",
-        "zh": "模型 {after_s:.0f} 秒没有输出，回答已中止。问题已保存。",
+        "en": "The model gave no token for {after_s:.0f} s, so the answer was ended.",
+        "zh": "模型 {after_s:.0f} 秒没有输出，回答已中止。",
     },
     "out_of_memory": {
         "en": "The model ran out of memory on this question. Shorten it, or start a new chat.",
         "zh": "这个问题让模型内存不足。请缩短内容或新建对话。",
+    },
+    "server_stopping": {
+        "en": "The server is being stopped or restarted. Try again in a moment.",
+        "zh": "服务器正在停止或重启，请稍后重试。",
     },
     "safety_unavailable": {
         "en": "The content filter cannot work just now, so nothing is let through. Try again in a moment.",
         "zh": "内容过滤器暂时无法工作，因此不放行任何内容。请稍后重试。",
     },
     "storage_failure": {
-        "en": "The database did not answer. Nothing was sent; try again.",
-        "zh": "数据库没有响应，消息未发送，请重试。",
+        "en": "The database did not answer. Try again in a moment.",
+        "zh": "数据库没有响应，请稍后重试。",
     },
     "storage_busy": {
-        "en": "The database is busy. Nothing was sent; try again.",
-        "zh": "数据库正忙，消息未发送，请重试。",
+        "en": "The database is busy. Try again in a moment.",
+        "zh": "数据库正忙，请稍后重试。",
     },
     "storage_full": {
-        "en": "The server's disk is full. Nothing was sent; tell the administrator.",
-        "zh": "服务器磁盘已满，消息未发送，请联系管理员。",
+        "en": "The server's disk is full: nothing can be saved until the administrator makes room.",
+        "zh": "服务器磁盘已满，管理员腾出空间之前无法保存。",
     },
     "storage_read_only": {
-        "en": "The database cannot be written. Nothing was sent; tell the administrator.",
-        "zh": "数据库不可写，消息未发送，请联系管理员。",
+        "en": "The database cannot be written: nothing can be saved until the administrator has seen to it.",
+        "zh": "数据库不可写，管理员处理之前无法保存。",
     },
     "storage_owned": {
         "en": "Another Haina is using this database. Stop it first, or choose another data folder.",
@@ -155,9 +257,18 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The database has schema {found}, this program needs {expected}. Run: haina db upgrade",
         "zh": "数据库结构为 {found}，本程序需要 {expected}。请运行：haina db upgrade",
     },
+    "schema_outdated.newer": {
+        "en": "The database was made by a newer Haina: it has schema {found}, this program knows {expected}. "
+        "Upgrade the program.",
+        "zh": "数据库由更新版本的海纳创建：结构为 {found}，本程序只认识 {expected}。请升级程序。",
+    },
     "storage_corrupt": {
         "en": "The database file is damaged. Restore a backup: haina db restore FILE",
         "zh": "数据库文件已损坏，请恢复备份：haina db restore FILE",
+    },
+    "storage_corrupt.backup": {
+        "en": "This file is damaged, or no database at all. Nothing was changed; choose another backup.",
+        "zh": "这个文件已损坏，或者根本不是数据库。没有改动任何内容，请换一个备份。",
     },
 }
 
@@ -195,6 +306,8 @@ _CUT_BY_LENGTH: Mapping[Language, str] = {
     "en": "The answer reached its greatest length.",
     "zh": "回答达到了长度上限。",
 }
+_KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题已保存。"}
+"""Only under an answer: elsewhere an error may well mean that nothing was saved."""
 
 _HELP_LINES: Mapping[Language, str] = {
     "en": "If you are in danger or thinking of harming yourself, call your local emergency number now, "
@@ -218,8 +331,12 @@ def describe(error: ChatError, language: Language) -> str:
 
 def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     """Return the words for an error code, as it was stored with an answer or sent in an event."""
-    variant = data.get("reason") or data.get("kind") or ("empty" if data.get("is_empty") else "")
-    template = _ERRORS.get(f"{code}.{variant}") or _ERRORS.get(code) or _ERRORS["internal_error"]
+    variants = (data.get("kind"), data.get("reason"), "empty" if data.get("is_empty") else "")
+    names = [f"{code}.{variant}" for variant in variants if variant]
+    if "key" in data:  # a template whose fault has no words of its own
+        names.append(f"{code}.template")
+    names += [code, "internal_error"]
+    template = next(_ERRORS[name] for name in names if name in _ERRORS)
     words = dict(data)
     category = str(data.get("category") or "")
     words["category"] = category_name(category, language)
@@ -241,7 +358,7 @@ def notice(message: Message, language: Language) -> str | None:
         data = {**message.error_data, "category": message.category or ""}
         return sentence(message.error_code or "content_filter", data, language)
     if message.state is MessageState.FAILED:
-        return sentence(message.error_code or "internal_error", message.error_data, language)
+        return sentence(message.error_code or "internal_error", message.error_data, language) + _KEPT[language]
     if message.state is MessageState.COMPLETE and message.receipt and message.receipt.finish_reason == "length":
         return _CUT_BY_LENGTH[language]
     words = _NOTICES.get(message.state)

@@ -13,6 +13,19 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 _INVISIBLE = frozenset({"Mn", "Me", "Cf", "Cc", "Cs", "Co"})
+_IGNORABLE = frozenset(
+    chr(code)
+    for first, last in (
+        (0x115F, 0x1160),  # Hangul fillers; NFKD turns U+3164 and U+FFA0 into one of them
+        (0x3164, 0x3164),
+        (0xFFA0, 0xFFA0),
+        (0x2065, 0x2065),
+        (0xFFF0, 0xFFF8),
+        (0xE0000, 0xE0FFF),  # tags, variation selectors, and what is kept free between them
+    )
+    for code in range(first, last + 1)
+)
+"""Unicode's Default_Ignorable_Code_Point where the category does not tell it: letters and unassigned ones."""
 _CJK = (
     (0x4E00, 0x9FFF),
     (0x3400, 0x4DBF),
@@ -50,10 +63,14 @@ def fold(char: str) -> str:
     text = char
     while True:
         spelled = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-        folded = "".join(c for c in spelled if unicodedata.category(c) not in _INVISIBLE)
+        folded = "".join(c for c in spelled if not _is_invisible(c))
         if folded == text:
             return folded
         text = folded
+
+
+def _is_invisible(char: str) -> bool:
+    return unicodedata.category(char) in _INVISIBLE or char in _IGNORABLE
 
 
 class Kind(IntEnum):

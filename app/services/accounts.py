@@ -112,7 +112,7 @@ class AccountDesk:
     async def _create(self, name: str, *, password: str, role: AccountRole, is_first_admin: bool = False) -> Account:
         name = name.strip()
         if not _NAME.fullmatch(name) or name.lower().startswith("guest-"):
-            raise InvalidInput("a name has 2 to 64 letters, digits or . _ - @", param="name")
+            raise InvalidInput("a name has 2 to 64 letters, digits or . _ - @", param="name", kind="account_name")
         password_hash = await self._hash(password)
         account = Account(id=new_id(), name=name, role=role, created_at=now())
         async with self._storage.write() as unit:
@@ -337,9 +337,11 @@ class AccountDesk:
 
     async def _hash(self, password: str) -> str:
         if len(password) < MIN_PASSWORD:
-            raise InvalidInput(f"a password has at least {MIN_PASSWORD} characters", param="password")
+            detail = f"a password has at least {MIN_PASSWORD} characters"
+            raise InvalidInput(detail, param="password", kind="password_short", limit=MIN_PASSWORD)
         if len(password) > 1000:  # noqa: PLR2004 - argon2 reads all of it
-            raise InvalidInput("a password has at most 1,000 characters", param="password")
+            detail = "a password has at most 1,000 characters"
+            raise InvalidInput(detail, param="password", kind="password_long", limit=1000)
         async with self._hashing:
             return await asyncio.to_thread(self._passwords.hash, password)
 

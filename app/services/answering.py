@@ -23,6 +23,7 @@ from app.domain.errors import (
     StorageFailure,
 )
 from app.domain.events import Ended, Started, Waiting
+from app.domain.faults import frames_of
 from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
 from app.domain.models import ErrorData, Hit, Message, MessageState, Receipt, Sampling, now
 from app.domain.ports import Engine, Filter, Gate, Storage
@@ -168,8 +169,7 @@ class Answering:
         if isinstance(error, ChatError):
             return _Outcome(state=MessageState.FAILED, error=error)
         # A fault of ours. Its message may quote text, so only its kind and place are logged.
-        frames = [f"{frame.filename}:{frame.lineno}" for frame in _frames(error)]
-        log.error("turn_failed", turn_id=turn.id, error=type(error).__name__, frames=frames[-6:])
+        log.error("turn_failed", turn_id=turn.id, error=type(error).__name__, frames=frames_of(error))
         return _Outcome(state=MessageState.FAILED, error=ChatError())
 
     async def _generate(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
@@ -377,17 +377,3 @@ def _release(turn: Turn, events: Sequence[GateEvent]) -> Decision | None:
 
 def _model_name(status: EngineStatus) -> str:
     return status.profile.title if status.profile else "default"
-
-
-def _frames(error: BaseException) -> list["_Frame"]:
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append(_Frame(trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1], trace.tb_lineno))
-        trace = trace.tb_next
-    return frames
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    filename: str
-    lineno: int

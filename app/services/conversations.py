@@ -76,9 +76,10 @@ class ConversationDesk:
         """
         line = " ".join("".join(char if char.isprintable() else " " for char in title).split())
         if not line:
-            raise InvalidInput("empty", is_empty=True, param="title")
+            raise InvalidInput("the title is empty", param="title", kind="title_empty")
         if len(line) > MAX_TITLE:
-            raise InvalidInput(f"a title has at most {MAX_TITLE} characters", param="title")
+            detail = f"a title has at most {MAX_TITLE} characters"
+            raise InvalidInput(detail, param="title", kind="title_long", limit=MAX_TITLE)
         checked = await self._filter.check(line, stage=Stage.INPUT)
         if checked.text is None:
             raise ContentBlocked(category=checked.decision.category or "", decision_id=checked.decision.id)

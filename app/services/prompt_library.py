@@ -88,7 +88,8 @@ class PromptLibrary:
         require_admin(admin)
         message = message.strip()
         if not message or len(message) > MAX_MESSAGE:
-            raise InvalidInput(f"say in 1 to {MAX_MESSAGE} characters what changed and why", param="message")
+            detail = f"say in 1 to {MAX_MESSAGE} characters what changed and why"
+            raise InvalidInput(detail, param="message", kind="version_message", limit=MAX_MESSAGE)
         library.check(content)
         await self._check(content)
         async with self._storage.write() as unit:
@@ -96,7 +97,7 @@ class PromptLibrary:
             live = await unit.templates.version(template.live_version_id)
             content_hash = library.content_hash(content)
             if live is not None and live.content_hash == content_hash:
-                raise InvalidInput("nothing was changed", param="system")
+                raise InvalidInput("nothing was changed", param="system", kind="unchanged")
             version = TemplateVersion(
                 id=new_id(),
                 template_id=template.id,

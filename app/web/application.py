@@ -8,16 +8,21 @@ from typing import Any
 
 from fastapi import FastAPI
 from itsdangerous import URLSafeTimedSerializer
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from app.domain.ports import Markdown
 from app.services.services import Services
 from app.web import errors, openai_api, operations, page_api, sign_in, turn_stream
+from app.web.body_limit import BodyLimit
+from app.web.closing import Closing
 from app.web.doorkeeper import Doorkeeper
 from app.web.drawing import Drawing
+from app.web.errors import ErrorPage, Respond
+from app.web.porch import Porch
 from app.web.sign_in import Forms
+from app.web.unknown import Unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class Front:
 
     markdown: Markdown
     forms: Forms
+    trouble: ErrorPage
     assets: Mapping[str, Path]
     """Folders of scripts, styles and icons; each is served at `/assets/NAME`."""
     mount: Callable[[FastAPI], FastAPI]
@@ -47,9 +53,14 @@ class Door:
 
 
 def create(
-    services: Services, *, front: Front, door: Door, running: Callable[[], AbstractAsyncContextManager[None]]
+    services: Services,
+    *,
+    front: Front,
+    door: Door,
+    running: Callable[[], AbstractAsyncContextManager[None]],
+    closing: Closing,
 ) -> FastAPI:
-    """Return the application; `running` starts and stops what runs beside the requests."""
+    """Return the application; `running` starts and stops what runs beside the requests, `closing` ends those."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,23 +69,31 @@ def create(
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     draw = Drawing(front.markdown)
+    respond = Respond(front.trouble)
     app.include_router(operations.router(services))
-    app.include_router(openai_api.router(services, is_open=door.is_open_to_programs))
+    app.include_router(openai_api.router(services, is_open=door.is_open_to_programs, closing=closing))
     app.include_router(page_api.router(services, draw))
-    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message))
+    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message, closing=closing))
     app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))
     for name, folder in front.assets.items():
         app.mount(f"/assets/{name}", _Assets(directory=folder))
-    errors.install(app)
+    app.router.routes.append(Unknown(app.router.routes))
     app = front.mount(app)
+    errors.install(app, respond)
+    for route in app.router.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):  # Gradio's, which has words of its own
+            errors.install(route.app, respond)
     app.add_middleware(
         Doorkeeper,
         accounts=services.accounts,
         signer=URLSafeTimedSerializer(door.secret_key, salt="guest"),
         has_guests=door.has_guests,
         is_secure=door.is_secure,
+        hosts=door.hosts,
+        respond=respond,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(door.hosts), www_redirect=False)
+    app.add_middleware(BodyLimit, respond=respond)
+    app.add_middleware(Porch, respond=respond, closing=closing)  # the last one added is the outermost
     return app
 
 

@@ -1,8 +1,9 @@
-"""Stands in front of every route: whose request it is, whether another site sent it, and which headers go back.
+"""Stands in front of every route: whose request it is, and whether another site sent it.
 
 Pure ASGI, because Starlette's BaseHTTPMiddleware would copy every chunk of a stream through a queue of its own.
 """
 
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -11,39 +12,36 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.domain.errors import AccessDenied, ChatError, NotFound
+from app.domain.errors import AccessDenied, ChatError, InvalidInput, NotFound
 from app.domain.models import Account, new_id
 from app.services.accounts import GUEST_DAYS, AccountDesk
-from app.web.errors import respond
+from app.web.errors import Respond
 
 SESSION_COOKIE = "haina_session"
 GUEST_COOKIE = "haina_guest"
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/assets/", "/v1/", "/theme.css", "/static/", "/favicon.ico")
 """Nobody is looked up for these: they are the same for all, or bring a key of their own."""
-_CHAT_PAGE_CALLS = ("startup-events", "heartbeat/", "app_id", "info", "file=", "stream/")
-"""What the chat page's Gradio shell may ask for; it has no functions, so nothing else is answered."""
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; "
-        "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-    ),  # Gradio's templates need inline and eval; nothing may come from, or go to, elsewhere
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 
 class Doorkeeper:
     """Puts the account into `request.state.account` (None where nobody is signed in and guests are not let in)."""
 
     def __init__(
-        self, app: ASGIApp, *, accounts: AccountDesk, signer: URLSafeTimedSerializer, has_guests: bool, is_secure: bool
+        self,
+        app: ASGIApp,
+        *,
+        accounts: AccountDesk,
+        signer: URLSafeTimedSerializer,
+        has_guests: bool,
+        is_secure: bool,
+        hosts: Collection[str],
+        respond: Respond,
     ) -> None:
-        """`is_secure` marks the cookies for HTTPS only."""
+        """`is_secure` marks the cookies for HTTPS only; `hosts` are the names that are answered, `*` for all."""
         self._app = app
+        self._hosts = {host.lower() for host in hosts}
+        self._respond = respond
         self._accounts = accounts
         self._signer = signer
         self._has_guests = has_guests
@@ -56,19 +54,32 @@ class Doorkeeper:
             return
         request = Request(scope, receive)
         try:
+            self._require_known_host(request)
             _require_same_origin(request)
             new_guest = await self._identify(request)
             _require_page_access(request)
         except AccessDenied as error:
             if _wants_page(request) and request.url.path.startswith("/admin"):
                 response = RedirectResponse("/login?next=/admin", status_code=303)
-                await response(scope, receive, _with_headers(send))
+                await response(scope, receive, send)
             else:
-                await respond(request, error)(scope, receive, _with_headers(send))
+                await self._respond(request, error)(scope, receive, send)
         except ChatError as error:
-            await respond(request, error)(scope, receive, _with_headers(send))
+            await self._respond(request, error)(scope, receive, send)
         else:
-            await self._app(scope, receive, _with_headers(send, cookie=self._guest_cookie(new_guest)))
+            await self._app(scope, receive, _with_cookie(send, self._guest_cookie(new_guest)))
+
+    def _require_known_host(self, request: Request) -> None:
+        """Refuse a name that is not ours: a site that points its own name here would be of our origin.
+
+        Raises InvalidInput, and NotFound for a path that no database could even be asked for.
+        """
+        host = request.headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        if "*" not in self._hosts and name not in self._hosts:
+            raise InvalidInput("the Host header names another server", kind="host")
+        if "\x00" in request.url.path:
+            raise NotFound(kind="page")
 
     async def _identify(self, request: Request) -> str | None:
         """Set the request's account; return the id of a guest who has just come."""
@@ -129,31 +140,25 @@ def _require_same_origin(request: Request) -> None:
 
 
 def _require_page_access(request: Request) -> None:
-    """Keep the console for admins, and Gradio's calls on the chat page to those that draw it.
+    """Keep the console for admins.
 
-    Raises AccessDenied or NotFound.
+    Raises AccessDenied.
     """
     path = request.url.path
     if path == "/admin" or path.startswith("/admin/"):
         account = request.state.account
         if account is None or not account.is_admin:
             raise AccessDenied("forbidden" if account and account.role == "user" else "sign_in")
-    elif path.startswith("/gradio_api/") and not path.removeprefix("/gradio_api/").startswith(_CHAT_PAGE_CALLS):
-        raise NotFound(kind="page")
 
 
 def _wants_page(request: Request) -> bool:
     return request.method == "GET" and "text/html" in request.headers.get("accept", "")
 
 
-def _with_headers(send: Send, *, cookie: str | None = None) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-            if cookie:
-                headers.append("Set-Cookie", cookie)
+def _with_cookie(send: Send, cookie: str | None) -> Send:
+    async def send_with_cookie(message: Message) -> None:
+        if cookie and message["type"] == "http.response.start":
+            MutableHeaders(scope=message).append("Set-Cookie", cookie)
         await send(message)
 
-    return send_with_headers
+    return send_with_cookie

@@ -4,27 +4,32 @@ What a program sends that we cannot honour is refused by name, not ignored. A cl
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from time import time
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from app.domain.errors import ChatError, InvalidApiKey, ModelNotFound
+from app.domain.errors import ChatError, EngineDied, InvalidApiKey, ModelNotFound, ServerStopping
 from app.domain.events import Ended, Released
 from app.domain.generation import ChatMessage
 from app.domain.models import Account, AccountRole, Message, MessageState, Role, Sampling, now
-from app.domain.words import sentence
+from app.domain.words import describe
 from app.services.chat import ApiQuestion
 from app.services.services import Services
+from app.web.closing import Closing
 from app.web.errors import openai_error
+from app.web.fields import Name, Text, require_storable
 from app.web.turn_stream import GATHER_S
 
 MAX_MESSAGES = 1000
+_MAX_TOKENS = 1_000_000
+"""More than any context; what one model does not take is told with its length."""
 _REFUSED = {
     "logit_bias", "logprobs", "top_logprobs", "tools", "tool_choice", "functions", "function_call", "response_format",
     "audio", "modalities", "prediction", "web_search_options",
@@ -47,7 +52,7 @@ class ApiMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
-    name: str | None = None
+    name: Name | None = None
 
     def to_domain(self) -> ChatMessage:
         """Return the message; parts are joined by line breaks."""
@@ -67,9 +72,9 @@ class PromptTemplate(BaseModel):
     """A template of the library, by its live version or by number."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str
-    version: int | None = None
-    variables: dict[str, str] = {}
+    name: Name
+    version: int | None = Field(default=None, ge=1, lt=2**31)
+    variables: dict[Text, Text] = Field(default={}, max_length=100)
 
 
 class CompletionRequest(BaseModel):
@@ -77,17 +82,17 @@ class CompletionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     messages: list[ApiMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    model: str = "default"
+    model: Name = "default"
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
-    top_k: int | None = Field(default=None, ge=-1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    top_k: int | None = Field(default=None, ge=-1, le=1_000_000)
+    max_tokens: int | None = Field(default=None, ge=1, le=_MAX_TOKENS)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=_MAX_TOKENS)
     stop: str | list[str] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10, allow_inf_nan=False)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10, allow_inf_nan=False)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2, allow_inf_nan=False)
     n: int = Field(default=1, ge=1, le=1)
@@ -109,6 +114,8 @@ class CompletionRequest(BaseModel):
         stops = [stop] if isinstance(stop, str) else stop or []
         if len(stops) > 4 or any(not one or len(one) > 200 for one in stops):  # noqa: PLR2004 - OpenAI's four
             raise ValueError("at most 4 stop strings of 1 to 200 characters")
+        for one in stops:
+            require_storable(one)
         return stop
 
     def to_question(self) -> ApiQuestion:
@@ -134,9 +141,8 @@ class CompletionRequest(BaseModel):
         )
 
 
-def router(services: Services, *, is_open: bool) -> APIRouter:
-    """Return `/v1`; `is_open` lets programs on this machine in without a key."""
-    routes = APIRouter(prefix="/v1")
+def router(services: Services, *, is_open: bool, closing: Closing) -> APIRouter:  # noqa: C901 - flat
+    """Return `/v1`; `is_open` lets programs on this machine in without a key, `closing` ends what is open."""
 
     async def program(request: Request) -> Account:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -147,23 +153,36 @@ def router(services: Services, *, is_open: bool) -> APIRouter:
             return await services.accounts.of_key(key.strip())
         return Account(id=_LOCAL_PROGRAM, name=_LOCAL_PROGRAM, role=AccountRole.GUEST, created_at=now())
 
+    class ForPrograms(APIRoute):
+        """Asks for the key before anything of the body is read."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def checked(request: Request) -> Response:
+                request.state.account = await program(request)
+                return await handle(request)
+
+            return checked
+
+    routes = APIRouter(prefix="/v1", route_class=ForPrograms)
+
     async def model_names() -> list[str]:
         status = await services.engine.status()
         return ["default", *(name for name in status.models if name != "default")]
 
     @routes.get("/models")
-    async def models(request: Request) -> dict[str, object]:
-        await program(request)
+    async def models() -> dict[str, object]:
         cards = [{"id": name, "object": "model", "created": 0, "owned_by": "haina"} for name in await model_names()]
         return {"object": "list", "data": cards}
 
     @routes.post("/chat/completions")
     async def complete(request: Request, body: CompletionRequest) -> Response:
-        account = await program(request)
+        account = request.state.account
         if body.model != "default" and body.model not in await model_names():
             raise ModelNotFound(kind="model", model=body.model[:100], param="model")
         asked = await services.chat.ask_for_program(account, body.to_question())
-        answer = _Answer(services, account, asked.answer, model=body.model)
+        answer = _Answer(services, account, asked.answer, model=body.model, closing=closing)
         if body.stream:
             options = body.stream_options or StreamOptions()
             return StreamingResponse(
@@ -179,8 +198,9 @@ def router(services: Services, *, is_open: bool) -> APIRouter:
 class _Answer:
     """An answer on its way to a program."""
 
-    def __init__(self, services: Services, account: Account, answer: Message, *, model: str) -> None:
+    def __init__(self, services: Services, account: Account, answer: Message, *, model: str, closing: Closing) -> None:
         self._chat = services.chat
+        self._closing = closing
         self._account = account
         self._id = answer.id
         self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
@@ -204,12 +224,12 @@ class _Answer:
         return JSONResponse(body, headers={"X-Haina-AI-Generated": "true"})
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
-        """Yield OpenAI chunks; a client that leaves stops the turn."""
+        """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""
         is_over = False
         try:
             yield self._chunk({"role": "assistant", "content": ""})
             async with aclosing(self._chat.read(self._account, self._id, gather_s=GATHER_S)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
+                async for batch in self._closing.until(batches):
                     text = "".join(one.event.text for one in batch if isinstance(one.event, Released))
                     out = self._chunk({"content": text}) if text else b"" if batch else b": beat\n\n"
                     if batch and isinstance(batch[-1].event, Ended):
@@ -217,15 +237,17 @@ class _Answer:
                         out += self._last(batch[-1].event, has_usage=has_usage)
                     if out:
                         yield out
-        finally:
             if not is_over:
+                yield _told(ServerStopping())
+        finally:
+            if not is_over and not self._closing.has_begun:
                 await self._chat.stop(self._account, self._id)
 
     async def _end(self) -> Ended:
-        async for batch in self._chat.read(self._account, self._id, gather_s=GATHER_S):
+        async for batch in self._closing.until(self._chat.read(self._account, self._id, gather_s=GATHER_S)):
             if batch and isinstance(batch[-1].event, Ended):
                 return batch[-1].event
-        raise ChatError
+        raise ServerStopping
 
     def _chunk(self, delta: dict[str, object], *, finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
@@ -233,7 +255,7 @@ class _Answer:
 
     def _last(self, end: Ended, *, has_usage: bool) -> bytes:
         if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:
-            return _data(_failure(end)) + b"data: [DONE]\n\n"
+            return _told(_Failure(end))
         out = self._chunk({}, finish_reason=_finish_reason(end.answer))
         if has_usage:
             usage = {**self._common, "object": "chat.completion.chunk", "choices": [], "usage": _usage(end.answer)}
@@ -246,24 +268,26 @@ class _Failure(ChatError):
 
     def __init__(self, end: Ended) -> None:
         super().__init__()
+        kind = _kind_of(end.answer.error_code or EngineDied.code)
         self.data = dict(end.answer.error_data)
-        self.code = end.answer.error_code or "engine_died"  # type: ignore[misc]
-        self.status = _status_of_code(self.code)  # type: ignore[misc]
+        self.code = kind.code  # type: ignore[misc]
+        self.status = kind.status  # type: ignore[misc]
+        self.is_retryable = kind.is_retryable  # type: ignore[misc]
 
 
-def _status_of_code(code: str) -> int:
+def _kind_of(code: str) -> type[ChatError]:
     kinds = [ChatError]
     while kinds:
         kind = kinds.pop()
         if kind.code == code:
-            return kind.status
+            return kind
         kinds.extend(kind.__subclasses__())
-    return ChatError.status
+    return ChatError
 
 
-def _failure(end: Ended) -> dict[str, object]:
-    error = _Failure(end)
-    return openai_error(error, sentence(error.code, error.data, "en"))
+def _told(error: ChatError) -> bytes:
+    """Return the last events of a stream that an error ends."""
+    return _data(openai_error(error, describe(error, "en"))) + b"data: [DONE]\n\n"
 
 
 def _finish_reason(answer: Message) -> str:

@@ -1,6 +1,6 @@
 """`/api/…`: what the chat page asks and does, as JSON; each route answers for the caller's own account only."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -14,6 +14,7 @@ from app.services.services import Services
 from app.web import drawing
 from app.web.doorkeeper import account_of
 from app.web.drawing import Drawing
+from app.web.fields import Id, Text
 from app.web.language import language_of
 
 
@@ -24,16 +25,16 @@ class _Body(BaseModel):
 class ChosenTemplate(_Body):
     """A template with its blanks filled in."""
 
-    name: str = Field(max_length=100)
-    variables: dict[str, str] = {}
+    name: Text = Field(max_length=100)
+    variables: dict[Text, Text] = Field(default={}, max_length=100)
 
 
 class NewTurn(_Body):
     """A question."""
 
     text: str
-    conversation_id: str | None = Field(default=None, max_length=64)
-    parent_id: str | None = Field(default=None, max_length=64)
+    conversation_id: Id | None = None
+    parent_id: Id | None = None
     template: ChosenTemplate | None = None
 
 
@@ -41,7 +42,7 @@ class ConversationChange(_Body):
     """A new title, or another branch to be shown."""
 
     title: str | None = None
-    leaf_id: str | None = Field(default=None, max_length=64)
+    leaf_id: Id | None = None
 
 
 def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one function a route, none of them deep
@@ -69,10 +70,10 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
 
     @routes.get("/conversations")
     async def conversations(
-        request: Request, query: Annotated[str, Query(max_length=200)] = "", before: datetime | None = None
+        request: Request, query: Annotated[Text, Query(max_length=200)] = "", before: datetime | None = None
     ) -> dict[str, object]:
-        if before is not None and before.tzinfo is None:
-            raise InvalidInput("before needs a time zone", param="before")
+        if before is not None and not _is_moment(before):
+            raise InvalidInput("before needs a time zone", param="before", kind="field_wrong")
         found, has_more = await services.conversations.page(account_of(request), query=query, before=before)
         templates = await services.conversations.templates_of(found)
         language = language_of(request)
@@ -152,3 +153,11 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
         }
 
     return routes
+
+
+def _is_moment(time: datetime) -> bool:
+    """Whether a time has a zone, and is one in UTC too."""
+    try:
+        return time.tzinfo is not None and bool(time.astimezone(UTC))
+    except OverflowError:
+        return False

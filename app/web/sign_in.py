@@ -10,7 +10,8 @@ from app.domain.errors import ChatError, NotFound
 from app.domain.words import Language, describe
 from app.services.accounts import SESSION_DAYS, AccountDesk, SignedIn
 from app.web.doorkeeper import SESSION_COOKIE
-from app.web.errors import status_of
+from app.web.errors import headers_of, status_of
+from app.web.fields import Text
 from app.web.language import language_of
 
 
@@ -38,9 +39,9 @@ def router(accounts: AccountDesk, *, forms: Forms, is_secure: bool) -> APIRouter
     @routes.post("/login")
     async def sign_in(
         request: Request,
-        name: Annotated[str, Form()] = "",
-        password: Annotated[str, Form()] = "",
-        next_path: Annotated[str, Form(alias="next")] = "/",
+        name: Annotated[Text, Form()] = "",
+        password: Annotated[Text, Form()] = "",
+        next_path: Annotated[Text, Form(alias="next")] = "/",
     ) -> Response:
         language = language_of(request)
         address = request.client.host if request.client else ""
@@ -51,7 +52,7 @@ def router(accounts: AccountDesk, *, forms: Forms, is_secure: bool) -> APIRouter
             page = forms.sign_in(
                 language=language, error=describe(error, language), name=name, next_path=_inner_path(next_path)
             )
-            return HTMLResponse(page, status_code=status_of(error))
+            return HTMLResponse(page, status_code=status_of(error), headers=headers_of(error))
         return _welcome(signed_in, _inner_path(next_path))
 
     @routes.post("/logout")
@@ -71,9 +72,9 @@ def router(accounts: AccountDesk, *, forms: Forms, is_secure: bool) -> APIRouter
     @routes.post("/setup")
     async def set_up(
         request: Request,
-        token: Annotated[str, Form()] = "",
-        name: Annotated[str, Form()] = "",
-        password: Annotated[str, Form()] = "",
+        token: Annotated[Text, Form()] = "",
+        name: Annotated[Text, Form()] = "",
+        password: Annotated[Text, Form()] = "",
     ) -> Response:
         language = language_of(request)
         agent = request.headers.get("user-agent", "")
@@ -83,7 +84,7 @@ def router(accounts: AccountDesk, *, forms: Forms, is_secure: bool) -> APIRouter
             raise
         except ChatError as error:
             page = forms.set_up(language=language, error=describe(error, language), name=name, token=token)
-            return HTMLResponse(page, status_code=status_of(error))
+            return HTMLResponse(page, status_code=status_of(error), headers=headers_of(error))
         return _welcome(signed_in, "/admin")
 
     def _welcome(signed_in: SignedIn, path: str) -> Response:

@@ -16,30 +16,31 @@ from app.domain.models import Message
 from app.domain.ports import BlockText, Markdown, MarkdownStream
 from app.domain.words import Language, waiting
 from app.services.chat import Chat
+from app.web.closing import Closing
 from app.web.doorkeeper import account_of
 from app.web.language import language_of
 
 GATHER_S = 0.1
+_PLACE_DIGITS = 9
 
 DrawAnswer = Callable[[Message, Language], dict[str, object]]
 
 
-def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer) -> APIRouter:
-    """Return the route; `draw` gives the final message as the page takes it."""
+def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer, closing: Closing) -> APIRouter:
+    """Return the route; `draw` gives the final message as the page takes it, `closing` ends what is open."""
     routes = APIRouter()
 
     @routes.get("/turns/{turn_id}/events")
-    async def events(request: Request, turn_id: str, after: int = 0) -> StreamingResponse:
+    async def events(request: Request, turn_id: str, after: str = "") -> StreamingResponse:
         account = account_of(request)
-        last = request.headers.get("last-event-id", "")
-        position = int(last) if last.isascii() and last.isdigit() else max(0, after)
+        position = _place(request.headers.get("last-event-id", "")) or _place(after)
         language = language_of(request)
 
         reader = _Reader(markdown.stream(), language=language, draw=draw, after=position)
         batches = chat.read(account, turn_id, gather_s=GATHER_S)
         first = await anext(batches)  # an unknown turn is a 404, not a broken stream
         return StreamingResponse(
-            reader.read(first, batches),
+            reader.read(first, batches, closing=closing),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -63,11 +64,16 @@ class _Reader:
         self._draw = draw
         self._after = after
 
-    async def read(self, first: Sequence[Numbered], batches: AsyncIterator[Sequence[Numbered]]) -> AsyncIterator[bytes]:
-        """Yield the events that this browser has not seen; the markdown before them is only gone through."""
+    async def read(
+        self, first: Sequence[Numbered], batches: AsyncIterator[Sequence[Numbered]], *, closing: Closing
+    ) -> AsyncIterator[bytes]:
+        """Yield the events that this browser has not seen; the markdown before them is only gone through.
+
+        Where the server goes down there is no `end`: the browser comes back for it.
+        """
         async with aclosing(batches):  # type: ignore[type-var]
             yield self._encode(first)
-            async for batch in batches:
+            async for batch in closing.until(batches):
                 data = self._encode(batch)
                 if data:
                     yield data
@@ -135,6 +141,11 @@ class _Reader:
 
     def _end(self, event: Ended) -> bytes:
         return _event("end", {"message": self._draw(event.answer, self._language), "title": event.title})
+
+
+def _place(number: str) -> int:
+    """Return the place in the log that a browser was told; what is none counts as the beginning."""
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= _PLACE_DIGITS else 0
 
 
 def _event(name: str, data: dict[str, object]) -> bytes:

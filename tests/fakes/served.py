@@ -95,11 +95,11 @@ class Served:
         if self._listener is not None:
             self._listener.join(10)
 
-    def stop(self) -> int:
-        """As Ctrl-C does; return the exit code."""
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """As Ctrl-C does, or a service manager; return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(by)
         try:
             return self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:

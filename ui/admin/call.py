@@ -41,7 +41,7 @@ class Fields:
         if not text:
             return default
         if not (text.isascii() and text.isdigit() and len(text) <= 9):  # noqa: PLR2004 - fits any database's integer
-            raise InvalidInput(f"{name} is a whole number", param=name)
+            raise InvalidInput(f"{name} is a whole number", param=name, kind="number_whole")
         return int(text)
 
     def is_set(self, name: str) -> bool:
@@ -64,7 +64,7 @@ class Call:
         Raises InvalidInput.
         """
         if not isinstance(data, dict) or not isinstance(data.get("fields"), dict):
-            raise InvalidInput("the call has no fields")
+            raise InvalidInput("the call has no fields", kind="call")
         fields = {_text(name): [_text(value) for value in _list(values)] for name, values in data["fields"].items()}
         return cls(page=_text(data.get("page")), action=_text(data.get("action")), fields=Fields(fields))
 
@@ -90,16 +90,16 @@ class Reply:
 
 def _list(values: object) -> list[object]:
     if not isinstance(values, list):
-        raise InvalidInput("a field is a list of texts")
+        raise InvalidInput("a field is a list of texts", kind="call")
     return values
 
 
 def _text(value: object) -> str:
     """Return the text with plain line ends; half of a surrogate pair could not be stored."""
     if not isinstance(value, str):
-        raise InvalidInput("a field is a list of texts")
+        raise InvalidInput("a field is a list of texts", kind="call")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInput("the text holds half of a character") from error
+        raise InvalidInput("the text holds half of a character", kind="characters") from error
     return value.replace("\r\n", "\n").replace("\x00", "")

@@ -66,7 +66,7 @@ def draft_of(fields: Fields) -> TemplateDraft:
 def _variables(fields: Fields) -> list[Variable]:
     columns = [fields.all(f"variable_{column}") for column in VARIABLE_COLUMNS]
     if len({len(column) for column in columns}) > 1:
-        raise InvalidInput("the rows of variables do not fit together", param="variables")
+        raise InvalidInput("the rows of variables do not fit together", param="variables", kind="call")
     rows = [dict(zip(VARIABLE_COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
     return [_variable(row) for row in rows if any(row[column].strip() for column in _TYPED)]
 
@@ -74,7 +74,7 @@ def _variables(fields: Fields) -> list[Variable]:
 def _variable(row: Mapping[str, str]) -> Variable:
     kind = next((kind for kind in VariableKind if kind.value == row["kind"]), None)
     if kind is None:
-        raise InvalidInput(f"{row['name']}: there is no such kind of variable", param="variables")
+        raise InvalidInput(f"{row['name']}: there is no such kind of variable", param="variables", kind="call")
     labels = {language: row[f"label_{language}"].strip() for language in LANGUAGES}
     return Variable(
         name=row["name"].strip(),
@@ -93,7 +93,8 @@ def _number(fields: Fields, name: str, *, whole: bool) -> int | float | None:
     try:
         return int(text) if whole else float(text)
     except ValueError as error:
-        raise InvalidInput(f"{name} is {'a whole' if whole else 'a'} number", param=name) from error
+        kind = "number_whole" if whole else "number"
+        raise InvalidInput(f"{name} is {'a whole' if whole else 'a'} number", param=name, kind=kind) from error
 
 
 def _lines(text: str) -> tuple[str, ...]:

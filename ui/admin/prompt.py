@@ -94,7 +94,7 @@ class PromptPage:
             library.write_content(binder.version(fields.number("number")).content), library.write_content(draft)
         )
         if not lines:
-            raise InvalidInput("nothing was changed", param="system")
+            raise InvalidInput("nothing was changed", param="system", kind="unchanged")
         dialog = draw(
             "prompt_review.html",
             language=visitor.language,

@@ -57,7 +57,7 @@ class UsersPage:
         """
         role = next((role for role in _ROLES if role.value == fields.text("role")), None)
         if role is None:
-            raise InvalidInput("an account's role is user or admin", param="role")
+            raise InvalidInput("an account's role is user or admin", param="role", kind="role")
         account = await self._accounts.create(
             visitor.account, fields.text("name"), password=fields.text("password"), role=role
         )

@@ -285,7 +285,7 @@ async def test_a_save_over_somebody_elses_version_is_refused_in_words(office: Of
 
 async def test_an_edit_that_changes_nothing_or_cannot_be_is_refused(office: Office) -> None:
     same = edit()
-    assert "nothing was changed" in (await office.ask("prompt", "review", form=same)).said
+    assert "Nothing was changed" in (await office.ask("prompt", "review", form=same)).said
     broken = edit(system="Into {{nowhere}}")
     assert (await office.ask("prompt", "review", form=broken)).is_error
 

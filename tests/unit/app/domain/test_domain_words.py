@@ -1,9 +1,13 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from app.domain import errors
-from app.domain.models import Message, MessageState, Receipt, Role, new_id, now
+from app.domain.models import Message, MessageState, Receipt, Role, Sampling, TemplateDraft, Variable, new_id, now
 from app.domain.verdicts import NOTHING
 from app.domain.words import LANGUAGES, Language, describe, notice, sentence, waiting
+from prompts import library
 
 
 def every_error(kind: type[errors.ChatError] = errors.ChatError) -> list[type[errors.ChatError]]:
@@ -44,6 +48,65 @@ def test_different_causes_read_differently() -> None:
     ]
     assert len({describe(cause, "en") for cause in causes}) == len(causes)
     assert "45 %" in describe(causes[1], "zh")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in every_error() if kind.__module__ == "app.domain.errors"])
+def test_no_error_says_that_something_was_kept_or_sent(kind: type[errors.ChatError]) -> None:
+    words = describe(make(kind), "en") + describe(make(kind), "zh")
+    assert not any(claim in words for claim in ("kept", "sent", "已保存", "没有丢失", "未发送"))
+
+
+def test_under_a_failed_answer_it_is_said_that_the_question_was_kept() -> None:
+    failed = message(MessageState.FAILED, error_code="engine_died")
+    assert (notice(failed, "en") or "").endswith("Your question was kept.")
+    assert (notice(failed, "zh") or "").endswith("问题已保存。")
+
+
+def test_a_newer_database_wants_a_newer_program_and_an_older_one_an_upgrade() -> None:
+    newer, older = (errors.SchemaOutdated(found=found, expected="0002") for found in ("0003", "0001"))
+    assert "newer Haina" in describe(newer, "en")
+    assert "db upgrade" not in describe(newer, "en") + describe(newer, "zh")
+    assert "db upgrade" in describe(older, "en")
+
+
+def test_a_backup_that_is_none_is_not_to_be_restored_again() -> None:
+    assert "db restore" in describe(errors.StorageCorrupt(), "en")
+    assert "db restore" not in describe(errors.StorageCorrupt(kind="backup"), "en")
+
+
+def raised_kinds() -> set[str]:
+    """The kinds that the program gives to an InvalidInput, as its source has them."""
+    root = Path(__file__).resolve().parents[4]
+    files = [file for folder in ("app", "ui", "prompts") for file in (root / folder).rglob("*.py")]
+    return {
+        kind
+        for file in files
+        for raised in re.findall(r"InvalidInput\((?:[^()]|\([^()]*\))*\)", file.read_text(encoding="utf-8"))
+        for kind in re.findall(r'kind="(\w+)"', raised)
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(raised_kinds()))
+def test_every_kind_of_wrong_input_has_words_in_chinese_without_its_english_detail(kind: str) -> None:
+    error = errors.InvalidInput("an English detail", kind=kind, param="x", limit=1)
+    assert "English" not in describe(error, "zh")
+    assert "English" not in describe(error, "en")
+
+
+def test_what_is_wrong_with_a_template_is_said_in_chinese() -> None:
+    variable = Variable(name="topic", label={"en": "Topic"})
+    wrong = {
+        "系统提示词用了变量“nowhere”，但没有声明": TemplateDraft(system="About {{nowhere}}."),
+        "变量“topic”已声明，但系统提示词没有用到": TemplateDraft(system="About it.", variables=(variable,)),
+        "“system”不能为空": TemplateDraft(system=""),
+        "“sampling.temperature”超出了允许的范围": TemplateDraft(system="x", sampling=Sampling(temperature=9)),
+        "{{ 后面必须是变量名和 }}": TemplateDraft(system="About {{ and nothing."),
+    }
+    for words, draft in wrong.items():
+        with pytest.raises(errors.InvalidInput) as caught:
+            library.check(draft)
+        assert words in describe(caught.value, "zh")
+        assert caught.value.detail in describe(caught.value, "en")
 
 
 def test_self_harm_comes_with_help_lines() -> None:

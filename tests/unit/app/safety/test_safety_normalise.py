@@ -1,6 +1,8 @@
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.safety.normalise import FOLDED, MASK, Kind, Memo, classify, fold
 
@@ -48,6 +50,27 @@ def test_spellings_of_the_same_character_fold_to_the_same(written: str, folded: 
 )
 def test_what_nobody_sees_folds_to_nothing(char: str) -> None:
     assert fold(char) == ""
+
+
+# Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties.txt, in full
+DEFAULT_IGNORABLE = (
+    (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+    (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+)  # fmt: skip
+
+
+def test_every_character_that_unicode_calls_ignorable_folds_to_nothing() -> None:
+    seen = [hex(code) for first, last in DEFAULT_IGNORABLE for code in range(first, last + 1) if fold(chr(code))]
+    assert seen == []
+
+
+@given(st.lists(st.sampled_from(DEFAULT_IGNORABLE).flatmap(lambda span: st.integers(*span)), min_size=1, max_size=40))
+def test_no_ignorable_character_hides_a_phrase(codes: list[int]) -> None:
+    phrase = "haina-blocked-test-phrase"
+    noise = [*map(chr, codes)]
+    hidden = "".join(char + noise[place % len(noise)] for place, char in enumerate(phrase))
+    assert "".join(map(fold, hidden)) == phrase
 
 
 def test_remembered_and_fresh_folds_agree() -> None:
