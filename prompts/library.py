@@ -51,7 +51,7 @@ def parse(text: str, *, name: str, file: str = "") -> TemplateFile:
     check_name(name, file=file)
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InvalidTemplate(f"is not TOML: {error}", file=file) from error
     if isinstance(data.get("system"), str):
         data["system"] = data["system"].removesuffix("\n")

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -94,16 +95,16 @@ class _Strict(BaseModel):
 
 
 class SamplingData(_Strict):
-    """The table `[sampling]`; ranges as the API has them."""
+    """The table `[sampling]`; ranges as the API has them, so that no version asks an engine for what it refuses."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    top_k: int | None = Field(default=None, ge=-1, le=1_000_000)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     stop: Annotated[list[_Stop], Field(max_length=4), AfterValidator(_distinct)] = []
 
 
@@ -224,7 +225,8 @@ def _sampling_data(sampling: Sampling) -> dict[str, Any]:
     data = {name: getattr(sampling, name) for name in SamplingData.model_fields}
     for name, field in SamplingData.model_fields.items():
         if field.annotation == float | None and data[name] is not None:
-            data[name] = float(data[name])  # 1 and 1.0 are one temperature, and have one hash
+            with suppress(OverflowError):  # what is too large to be a float is refused as it is
+                data[name] = float(data[name])  # 1 and 1.0 are one temperature, and have one hash
     return _without_defaults({**data, "stop": list(sampling.stop)})
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.errors import Conflict, NotFound
-from app.domain.models import Template, TemplateDraft, TemplateVersion
+from app.domain.models import Template, TemplateDraft, TemplateFile, TemplateVersion
 from storage.connections import Duplicate
 from storage.rows import Base, Json, Record
 
@@ -96,6 +96,15 @@ class SqlTemplates:
             await self._connection.execute(insert(TemplateVersionRow).values(_VERSION.values(version)))
         except Duplicate as error:
             raise Conflict(kind="version") from error
+
+    async def set_head(self, template_id: str, head: TemplateFile) -> None:
+        """Take over title, description, language and tags. Raises NotFound."""
+        values = {name: getattr(head, name) for name in ("title", "description", "language", "tags")}
+        result = await self._connection.execute(
+            update(TemplateRow).where(TemplateRow.id == template_id).values(**values)
+        )
+        if result.rowcount == 0:
+            raise NotFound(kind="template")
 
     async def set_live(self, template_id: str, version_id: str) -> None:
         """Raises NotFound where the version is not this template's."""

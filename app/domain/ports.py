@@ -25,6 +25,7 @@ from app.domain.models import (
     Receipt,
     Session,
     Template,
+    TemplateFile,
     TemplateVersion,
 )
 from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, Stage
@@ -270,6 +271,10 @@ class Templates(Protocol):
 
     async def add_version(self, version: TemplateVersion) -> None:
         """Raises Conflict(kind="version") where somebody else made this number first."""
+        ...
+
+    async def set_head(self, template_id: str, head: TemplateFile) -> None:
+        """Take over title, description, language and tags, nothing else. Raises NotFound."""
         ...
 
     async def set_live(self, template_id: str, version_id: str) -> None:

@@ -1,16 +1,18 @@
 """The prompt library: templates, their immutable versions, and which of them is live."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import Enum
 
 import structlog
 
-from app.domain.errors import ContentBlocked, InvalidInput, NotFound
+from app.domain.errors import Conflict, ContentBlocked, InvalidInput, NotFound
 from app.domain.models import Account, Template, TemplateDraft, TemplateFile, TemplateVersion, new_id, now
 from app.domain.ports import Filter, Storage, Unit
 from app.domain.verdicts import Stage
 from app.services.accounts import operator, require_admin
 from prompts import library
+from prompts.template_schema import fill
 
 log = structlog.get_logger()
 
@@ -34,14 +36,19 @@ class PromptLibrary:
         self._filter = content_filter
 
     async def import_built_in(self) -> int:
-        """Add the templates that came with the program and are not here yet, as version 1; return how many."""
+        """Add the templates that came with the program and are not here yet, as version 1; return how many.
+
+        One that a policy refuses is left out: it keeps nobody from starting.
+        """
         async with self._storage.read() as unit:
             known = {template.name for template in await unit.templates.all()}
-        new = [one for one in library.built_in() if one.name not in known]
+        new = [one for one in library.built_in() if one.name not in known and await self._may_be_shown(one)]
         return await self.import_files(operator("Haina"), new)
 
     async def import_files(self, admin: Account, files: Iterable[TemplateFile]) -> int:
-        """Add templates, or new live versions of those that are here and differ; return how many changed.
+        """Add templates; of those that are here take over what differs, content as a new live version.
+
+        Returns how many changed.
 
         Raises AccessDenied for anybody but an admin, ContentBlocked for a text that the filter refuses; nothing is
         imported then.
@@ -49,7 +56,7 @@ class PromptLibrary:
         require_admin(admin)
         files = list(files)
         for file in files:
-            await self._check(file.content)
+            await require_clean(self._filter, file)
         changed = 0
         async with self._storage.write() as unit:
             for file in files:
@@ -91,17 +98,21 @@ class PromptLibrary:
             detail = f"say in 1 to {MAX_MESSAGE} characters what changed and why"
             raise InvalidInput(detail, param="message", kind="version_message", limit=MAX_MESSAGE)
         library.check(content)
-        await self._check(content)
+        await require_clean(self._filter, content)
+        await _require_clean_text(self._filter, message, place="message")
         async with self._storage.write() as unit:
             template = await _template(unit, name)
-            live = await unit.templates.version(template.live_version_id)
+            newest, *_ = versions = await unit.templates.versions(template.id)
+            if newest.number != based_on:
+                raise Conflict(kind="version")
+            live = next(one for one in versions if one.id == template.live_version_id)
             content_hash = library.content_hash(content)
-            if live is not None and live.content_hash == content_hash:
+            if live.content_hash == content_hash:
                 raise InvalidInput("nothing was changed", param="system", kind="unchanged")
             version = TemplateVersion(
                 id=new_id(),
                 template_id=template.id,
-                number=based_on + 1,
+                number=newest.number + 1,
                 content=content,
                 content_hash=content_hash,
                 message=message,
@@ -178,20 +189,75 @@ class PromptLibrary:
             )
             await unit.templates.add(template, version)
             return 1
+        has_other_head = _head(known) != _head(file)
+        if has_other_head:
+            await unit.templates.set_head(known.id, file)
         versions = await unit.templates.versions(known.id)
         live = next(one for one in versions if one.id == known.live_version_id)
         if live.content_hash == content_hash:
-            return 0
+            return int(has_other_head)
         version = replace(version, template_id=known.id, number=versions[0].number + 1)
         await unit.templates.add_version(version)
         await unit.templates.set_live(known.id, version.id)
         return 1
 
-    async def _check(self, content: TemplateDraft) -> None:
-        text = "\n\n".join([content.system, *content.examples, *(one.default for one in content.variables)])
-        checked = await self._filter.check(text, stage=Stage.INPUT)
-        if checked.text is None:
-            raise ContentBlocked(category=checked.decision.category or "", decision_id=checked.decision.id)
+    async def _may_be_shown(self, file: TemplateFile) -> bool:
+        try:
+            await require_clean(self._filter, file)
+        except ContentBlocked as error:
+            log.warning("built_in_template_left_out", where=error.detail, category=error.data["category"])
+            return False
+        return True
+
+
+async def require_clean(content_filter: Filter, template: TemplateFile | TemplateDraft) -> None:
+    """See that the filter lets every text of a template pass: everybody reads it, or the model does.
+
+    Each text is judged for itself, and the system prompt once more with the defaults in its blanks.
+    Raises ContentBlocked, whose detail says which text it was.
+    """
+    for place, text in _texts(template):
+        await _require_clean_text(content_filter, text, place=place)
+    content = template.content if isinstance(template, TemplateFile) else template
+    filled = fill(content.system, {one.name: one.default for one in content.variables})
+    if content.variables:
+        await _require_clean_text(content_filter, filled, place=_at(template, "system"))
+
+
+async def _require_clean_text(content_filter: Filter, text: str, *, place: str) -> None:
+    checked = await content_filter.check(text, stage=Stage.INPUT)
+    if checked.text is None:
+        raise ContentBlocked(place, category=checked.decision.category or "", decision_id=checked.decision.id)
+
+
+def _texts(template: TemplateFile | TemplateDraft) -> Iterator[tuple[str, str]]:
+    """Yield every text of a template and its place, as the file spells it; a new field cannot be forgotten."""
+    for key, text in _inside(template):
+        yield _at(template, key.removeprefix("content.")), text
+
+
+def _inside(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Enum):
+        return
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, tuple):
+        items = enumerate(value)
+    elif is_dataclass(value):
+        items = ((one.name, getattr(value, one.name)) for one in fields(value))
+    for name, item in items:
+        yield from _inside(item, f"{key}.{name}" if key else str(name))
+
+
+def _at(template: TemplateFile | TemplateDraft, key: str) -> str:
+    return f"{template.name}: {key}" if isinstance(template, TemplateFile) else key
+
+
+def _head(template: Template | TemplateFile) -> tuple[object, ...]:
+    return dict(template.title), dict(template.description), template.language, tuple(template.tags)
 
 
 async def _template(unit: Unit, name: str) -> Template:

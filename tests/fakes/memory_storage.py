@@ -21,6 +21,7 @@ from app.domain.models import (
     Role,
     Session,
     Template,
+    TemplateFile,
     TemplateVersion,
 )
 from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Templates
@@ -390,6 +391,15 @@ class MemoryTemplates:
         if version.id in self._state.versions or version.number in numbers:
             raise Conflict(kind="version")
         self._state.versions[version.id] = version
+
+    async def set_head(self, template_id: str, head: TemplateFile) -> None:
+        self._state.begin_writing()
+        template = self._state.templates.get(template_id)
+        if template is None:
+            raise NotFound(kind="template")
+        self._state.templates[template_id] = replace(
+            template, title=head.title, description=head.description, language=head.language, tags=head.tags
+        )
 
     async def set_live(self, template_id: str, version_id: str) -> None:
         self._state.begin_writing()

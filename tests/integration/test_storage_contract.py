@@ -23,6 +23,7 @@ from app.domain.models import (
     Session,
     Template,
     TemplateDraft,
+    TemplateFile,
     TemplateVersion,
     Variable,
     VariableKind,
@@ -618,3 +619,20 @@ class TestTemplates:
             for wrong in ("u-v1", "unknown"):
                 with pytest.raises(NotFound):
                     await unit.templates.set_live("t", wrong)
+
+    async def test_a_templates_head_is_taken_over_and_nothing_else(self, storage: Storage) -> None:
+        head = TemplateFile(
+            name="other", title={"en": "Letter\0", "zh": "书信"}, description={"en": "X"}, language="en", tags=("c",),
+            content=TemplateDraft(system="other"),
+        )  # fmt: skip
+        async with storage.write() as unit:
+            for name in ("t", "u"):
+                await unit.templates.add(template(name), version(1, template_id=name))
+            await unit.templates.set_head("t", head)
+            with pytest.raises(NotFound):
+                await unit.templates.set_head("unknown", head)
+            await unit.commit()
+        async with storage.read() as unit:
+            expected = replace(template(), title=head.title, description=head.description, language="en", tags=("c",))
+            assert await unit.templates.all() == [expected, template("u")]
+            assert await unit.templates.version("t-v1") == version(1)

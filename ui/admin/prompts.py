@@ -1,5 +1,7 @@
 """Prompts: the list of templates, and taking templates in from files."""
 
+from typing import Literal
+
 from app.domain.errors import NotFound
 from app.domain.models import Account, TemplateFile
 from app.services.prompt_library import PromptLibrary
@@ -9,6 +11,9 @@ from ui.admin.difference import DiffLine, difference
 from ui.admin.links import link
 from ui.admin.markup import draw
 from ui.admin.words import say
+
+Effect = Literal["new", "version", "head"]
+"""Of an import: a new template, a new version of one, or another title, description, language or tags."""
 
 
 class PromptsPage:
@@ -43,9 +48,15 @@ class PromptsPage:
         """
         text = fields.text("file") or fields.text("text")
         file = library.parse(text, name=_name_in(fields))
-        number, lines = await self._change(visitor.account, file)
+        effect, number, lines = await self._change(visitor.account, file)
         dialog = draw(
-            "prompt_import_review.html", language=visitor.language, file=file, number=number, lines=lines, text=text
+            "prompt_import_review.html",
+            language=visitor.language,
+            file=file,
+            effect=effect,
+            number=number,
+            lines=lines,
+            text=text,
         )
         return Reply(dialog=dialog)
 
@@ -59,15 +70,19 @@ class PromptsPage:
         said = say("prompts.imported", language=visitor.language, name=file.name)
         return Reply(go=link("prompt", name=file.name), said=said)
 
-    async def _change(self, admin: Account, file: TemplateFile) -> tuple[int, list[DiffLine]]:
-        """Return the number of the version that importing would make, and its difference to the live one."""
+    async def _change(self, admin: Account, file: TemplateFile) -> tuple[Effect, int, list[DiffLine]]:
+        """Return what importing would make, the number of the version then live, and what differs from the live one."""
         after = library.write(file)
         try:
-            _, versions = await self._prompts.versions(admin, file.name)
-            before = library.write(await self._prompts.export(admin, file.name))
+            template, versions = await self._prompts.versions(admin, file.name)
+            before = await self._prompts.export(admin, file.name)
         except NotFound:
-            return 1, difference("", after)
-        return versions[0].number + 1, difference(before, after)
+            return "new", 1, difference("", after)
+        lines = difference(library.write(before), after)
+        if library.content_hash(before.content) == library.content_hash(file.content):
+            live = next(one for one in versions if one.id == template.live_version_id)
+            return "head", live.number, lines
+        return "version", versions[0].number + 1, lines
 
 
 def _name_in(fields: Fields) -> str:

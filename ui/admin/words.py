@@ -231,6 +231,10 @@ CONSOLE: Mapping[str, Mapping[Language, str]] = {
         "en": "{name} is here already. This becomes version {number}, and new conversations get it at once.",
         "zh": "{name} 已存在。导入后成为第 {number} 版，新对话立即使用它。",
     },
+    "prompts.import_head": {
+        "en": "{name} is here already. Only what is said about it changes; version {number} stays in use.",
+        "zh": "{name} 已存在。只更新标题、描述、语言或标签，第 {number} 版继续使用。",
+    },
     "prompts.import_same": {
         "en": "{name} is here already, and its live version says the same. There is nothing to import.",
         "zh": "{name} 已存在，且与使用中的版本相同，无需导入。",

@@ -181,6 +181,39 @@ def test_a_mistake_never_quotes_the_text() -> None:
     assert caught.value.__suppress_context__  # a log of it would quote the text too
 
 
+@pytest.mark.parametrize(
+    ("name", "least", "most", "beyond"),
+    [
+        ("temperature", 0.0, 2.0, (-0.1, 2.1)),
+        ("top_p", 0.01, 1.0, (0.0, 1.1)),
+        ("top_k", -1, 1_000_000, (-2, 1_000_001, 10**30)),
+        ("repetition_penalty", 0.01, 10.0, (0.0, 0.009, 10.1)),
+        ("presence_penalty", -2.0, 2.0, (-2.1, 2.1)),
+        ("frequency_penalty", -2.0, 2.0, (-2.1, 2.1)),
+        ("seed", 0, 2**63 - 1, (-1, 2**63)),
+        ("max_tokens", 1, 1_000_000, (0, 1_000_001)),
+    ],
+)
+def test_a_number_of_sampling_has_the_bounds_of_the_api(
+    name: str, least: float, most: float, beyond: tuple[float, ...]
+) -> None:
+    for fine in (least, most):
+        library.check(replace(EXAMPLE.content, sampling=Sampling(**{name: fine})))  # type: ignore[arg-type]
+    is_whole = isinstance(least, int)
+    for wrong in (*beyond, 10**400, *(() if is_whole else (float("nan"), float("inf"), float("-inf")))):
+        with pytest.raises(InvalidTemplate) as caught:
+            library.check(replace(EXAMPLE.content, sampling=Sampling(**{name: wrong})))  # type: ignore[arg-type]
+        assert caught.value.data["key"] == f"sampling.{name}"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999", "1" + "0" * 400, "1" + "0" * 5000])
+def test_a_number_that_is_none_is_told_whatever_a_file_says(number: str) -> None:
+    for name in ("temperature", "top_k"):
+        text = library.write(EXAMPLE).replace("temperature = 0.0", f"{name} = {number}")
+        with pytest.raises(InvalidTemplate):
+            library.parse(text, name="letter")
+
+
 def test_a_draft_from_elsewhere_obeys_the_same_rules() -> None:
     library.check(EXAMPLE.content)
     for wrong in (

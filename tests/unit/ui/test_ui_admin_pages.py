@@ -317,6 +317,9 @@ async def test_importing_over_a_template_says_which_version_it_becomes(office: O
     other = text.replace("Translate into", "Render into")
     look = await office.ask("prompts", "review_import", text=other, name="translator")
     assert "This becomes version 2" in look.dialog
+    renamed = await office.ask("prompts", "review_import", text=text.replace("Translator", "Turner"), name="translator")
+    assert "version 1 stays in use" in renamed.dialog
+    assert "Turner" in renamed.dialog
     broken = await office.ask("prompts", "review_import", text="x = [", name="translator")
     assert (broken.is_error, broken.dialog) == (True, "")
 
