@@ -1,0 +1,312 @@
+"""The command line: a fault that can be expected is one clear line that names what is at fault, and an exit code."""
+
+import asyncio
+import errno
+import io
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import structlog
+
+from app import bootstrap, cli, logs
+from app.domain.errors import StorageFull
+from storage import schema
+
+BLOCKED = "haina-blocked-test-phrase"
+TEMPLATE = 'title = {en = "Kind"}\ndescription = {en = "Is kind."}\nlanguage = "en"\nsystem = "Be kind."\n'
+
+Run = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name in [name for name in os.environ if name.startswith("HAINA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HAINA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(logs, "configure", lambda _: None)  # it would hold on to this test's standard error
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), cache_logger_on_first_use=False)
+    yield tmp_path / "data"
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def haina(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        """Return the exit code, and the lines on standard output and on standard error."""
+        if arguments[0] == "serve":
+            monkeypatch.setattr("app.server.run", lambda _: 99)  # it would run for ever
+        monkeypatch.setattr(sys, "argv", ["haina", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = caught.value.code
+        return code if isinstance(code, int) else 0, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def template(folder: Path, name: str = "kind", *, text: str = TEMPLATE) -> Path:
+    file = folder / f"{name}.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+# Files that cannot be read or written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("safety", "check", "/nonexist"), "/nonexist"),
+        (("safety", "check", "FOLDER"), "FOLDER"),
+        (("safety", "check", "--policy", "FOLDER"), "FOLDER"),
+        (("safety", "check", "--policy", "BINARY"), "BINARY"),
+        (("prompts", "export", "BINARY"), "BINARY"),
+        (("prompts", "import", "FOLDER"), "FOLDER"),
+        (("prompts", "import", "BINARY"), "BINARY"),
+        (("db", "backup", "FOLDER"), "FOLDER"),
+        (("db", "backup", "PIPE"), "PIPE"),
+        (("db", "restore", "FOLDER"), "FOLDER"),
+        (("db", "restore", "/nonexist"), "/nonexist"),
+        (("serve", "--host", "a..b"), "HAINA_SERVER__HOST"),
+        (("serve", "--port", "99999"), "HAINA_SERVER__PORT"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_read_or_written_is_one_line_that_names_it(
+    haina: Run, data: Path, tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(bytes(range(256)) * 20)
+    data.mkdir()
+    asyncio.run(schema.upgrade(f"sqlite+aiosqlite:///{data / 'haina.db'}"))
+    os.mkfifo(tmp_path / "pipe")  # a stand-in for /dev/null, which root can replace
+    places = {"PIPE": str(tmp_path / "pipe"), "FOLDER": str(tmp_path), "BINARY": str(binary)}
+    code, out, err = haina(*(places.get(one, one) for one in arguments))
+    assert (code, out, len(err)) == (cli.USAGE, [], 1), err
+    assert err[0].startswith("haina: ")
+    assert places.get(named, named) in err[0]
+
+
+@pytest.mark.parametrize("command", [("db", "upgrade"), ("prompts", "list"), ("admin", "make-key", "ann")])
+def test_a_data_folder_that_is_none_is_one_line(haina: Run, data: Path, command: tuple[str, ...]) -> None:
+    data.write_text("a file", encoding="utf-8")
+    code, _, err = haina(*command)
+    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert str(data) in err[0]
+
+
+def test_a_damaged_backup_is_named(haina: Run, tmp_path: Path, data: Path) -> None:
+    data.mkdir()
+    (tmp_path / "backup").write_bytes(b"no database" * 1000)
+    code, _, err = haina("db", "restore", tmp_path / "backup")
+    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert str(tmp_path / "backup") in err[0]
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_probe(haina: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, content: bytes) -> int:
+        file.touch()
+        raise OSError(errno.ENOSPC, f"No space left for {len(content)}")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, _, err = haina("prompts", "list")
+    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert "disk is full" in err[0]
+    assert list(data.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_templates_are_written_is_a_dependency_and_names_the_file(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    haina("prompts", "import", template(tmp_path))
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    code, _, err = haina("prompts", "export", tmp_path / "out")
+    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert str(tmp_path / "out" / "kind.toml") in err[0]
+
+
+def test_no_empty_secret_is_left_on_a_full_disk(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.settings import load_settings  # noqa: PLC0415
+
+    data.mkdir()
+
+    def full(descriptor: int, _: str) -> io.TextIOWrapper:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", full)
+        with pytest.raises(StorageFull):
+            bootstrap._secret_key(load_settings())
+    assert list(data.iterdir()) == []
+    assert len(bootstrap._secret_key(load_settings())) >= 32
+
+
+def test_lines_that_are_not_text_are_judged_all_the_same(haina: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"\xff\xfe\x00 " + BLOCKED.encode() + b"\n\xe4\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8", errors="strict"))
+    code, out, err = haina("safety", "check")
+    assert (code, len(out), err) == (cli.FOUND, 2, [])
+    assert '"refuse"' in out[0]
+
+
+def test_standard_input_that_is_closed_is_one_line(haina: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = haina("safety", "check")
+    assert (code, len(err)) == (cli.USAGE, 1)
+
+
+def test_a_terminal_that_cannot_show_a_mark_is_shown_another(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", shown)
+    code, _, _ = haina("prompts", "check", template(tmp_path))
+    assert code == 0
+    shown.seek(0)
+    assert "kind.toml" in shown.read()
+
+
+# Templates
+
+
+def test_check_refuses_what_import_would_refuse_and_needs_no_database(haina: Run, tmp_path: Path, data: Path) -> None:
+    fine = template(tmp_path)
+    for name, text in (("system", f"Be {BLOCKED}."), ("title", BLOCKED)):
+        changed = TEMPLATE.replace(
+            "Be kind." if name == "system" else '"Kind"', text if name == "system" else f'"{text}"'
+        )
+        file = template(tmp_path, f"evil-{name}", text=changed)
+        code, out, err = haina("prompts", "check", fine, file)
+        assert (code, err) == (cli.FOUND, [])
+        assert out[0] == f"✓ {fine}"
+        assert out[1].startswith(f"✗ {file}: ")
+        assert name in out[1]
+        assert not data.exists()
+        code, _, [line] = haina("prompts", "import", file)
+        assert code == cli.FOUND
+        assert name in line
+        (data / "haina.db").unlink()
+        data.joinpath("haina.db-wal").unlink(missing_ok=True)
+        data.joinpath("haina.db-shm").unlink(missing_ok=True)
+        data.rmdir()
+
+
+def test_import_says_how_many_files_changed_something(haina: Run, tmp_path: Path) -> None:
+    file = template(tmp_path)
+    assert haina("prompts", "import", file)[1][0].startswith("1 of 1 ")
+    assert haina("prompts", "import", file)[1][0].startswith("0 of 1 ")
+    template(tmp_path, text=TEMPLATE.replace('"Kind"', '"Kinder"'))
+    assert haina("prompts", "import", file)[1][0].startswith("1 of 1 ")
+    assert haina("prompts", "list")[1] == ["kind\tv1\tKinder"]
+
+
+def test_the_list_shows_the_title_in_the_language_that_there_is(haina: Run, tmp_path: Path) -> None:
+    haina("prompts", "import", template(tmp_path, text=TEMPLATE.replace('{en = "Kind"}', '{zh = "和气"}')))
+    assert haina("prompts", "list")[1] == ["kind\tv1\t和气"]
+
+
+# The database
+
+
+def damage(file: Path) -> None:
+    """Fill one table with rows, then write over the middle of them: SQLite opens such a file without a word."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute("create table filler (text)")
+        database.executemany("insert into filler values (?)", [("x" * 3000,)] * 50)
+        database.execute("pragma wal_checkpoint(truncate)")
+    with file.open("r+b") as raw:
+        raw.seek(-100_000, os.SEEK_END)
+        raw.write(os.urandom(20_000))
+
+
+def test_a_database_that_is_damaged_inside_is_not_called_sound(haina: Run, data: Path) -> None:
+    assert haina("db", "upgrade")[0] == 0
+    assert haina("db", "check")[0] == 0
+    damage(data / "haina.db")
+    code, out, err = haina("db", "check")
+    assert (code, out, len(err)) == (cli.UNREACHABLE, [], 1)
+    assert "damaged" in err[0]
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert_doctor_says_restore(out)
+
+
+def test_a_file_that_is_no_database_is_not_to_be_upgraded(haina: Run, data: Path) -> None:
+    data.mkdir()
+    (data / "haina.db").write_bytes(os.urandom(20_000))
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert_doctor_says_restore(out)
+
+
+def assert_doctor_says_restore(lines: list[str]) -> None:
+    [at] = [number for number, line in enumerate(lines) if line.startswith("✗ database: ")]
+    assert "haina db restore" in lines[at + 1]
+    assert "upgrade" not in lines[at + 1]
+
+
+def test_doctor_tells_an_older_schema_from_a_newer_one(haina: Run, data: Path) -> None:
+    data.mkdir()
+    with sqlite3.connect(data / "haina.db") as database:
+        database.execute("create table alembic_version (version_num text)")
+    code, out, _ = haina("doctor")
+    assert "    fix: haina db upgrade" in out
+    with sqlite3.connect(data / "haina.db") as database:
+        database.execute("insert into alembic_version values ('9999')")
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert "    fix: haina db upgrade" not in out
+    [at] = [number for number, line in enumerate(out) if line.startswith("✗ database: ")]
+    assert "newer" in out[at + 1]
+
+
+def test_doctor_finds_a_data_folder_that_is_a_file(haina: Run, data: Path) -> None:
+    data.write_text("a file", encoding="utf-8")
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert f"✗ data folder: {data} is not a folder" in out
+
+
+def test_doctor_tells_a_database_url_that_is_none(haina: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_STORAGE__URL", "sqlite+aiosqlite:///")
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    [at] = [number for number, line in enumerate(out) if line.startswith("✗ database: ")]
+    assert "HAINA_STORAGE__URL" in out[at + 1]
+
+
+# The engine
+
+
+@pytest.mark.parametrize("command", ["doctor", "serve"])
+@pytest.mark.parametrize("url", ["http://[::1", "notaurl", "ftp://x"])
+def test_an_engine_that_cannot_be_one_is_one_line(
+    haina: Run, monkeypatch: pytest.MonkeyPatch, url: str, command: str
+) -> None:
+    monkeypatch.setenv("HAINA_ENGINE__URL", url)
+    code, out, err = haina(command)
+    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+    assert err[0].startswith("haina: HAINA_ENGINE__URL: ")
+
+
+def test_a_script_that_cannot_be_read_is_one_line_that_names_it(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.toml"
+    monkeypatch.setenv("HAINA_ENGINE__URL", f"scripted:{script}")
+    for content in (b"broken", b"x = 1", b"\xff", b"seed = 1" + b"0" * 5000, b"tokens_per_delta = [3, 2]"):
+        script.write_bytes(content)
+        code, _, err = haina("doctor")
+        assert (code, len(err)) == (cli.USAGE, 1)
+        assert str(script) in err[0]
