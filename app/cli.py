@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app import logs
-from app.domain.errors import ChatError, EngineUnavailable, InvalidInput, NotFound, StorageFailure
+from app.domain.errors import (
+    ChatError,
+    EngineUnavailable,
+    InvalidInput,
+    NotFound,
+    SchemaOutdated,
+    StorageCorrupt,
+    StorageFailure,
+)
 from app.domain.words import describe
 from app.services.accounts import operator
 from app.settings import InvalidSettings, Settings, load_settings
@@ -322,7 +330,10 @@ def db_check() -> None:
     """Say whether the database is sound, read through where it is a file, and has this program's schema."""
     from storage import schema  # noqa: PLC0415 - as above
 
-    asyncio.run(schema.check(_settings().storage_url))
+    try:
+        asyncio.run(schema.check(_settings().storage_url))
+    except (StorageCorrupt, SchemaOutdated) as error:
+        _fail(_line(error), FOUND)
     typer.echo("the database is sound and up to date")
 
 
