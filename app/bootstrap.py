@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from app.services.queue import FairQueue
 from app.services.services import Services
 from app.services.stats import Stats
 from app.services.turns import Journal, Turns
-from app.settings import InvalidSettings, Settings
+from app.settings import SCRIPTED, InvalidSettings, Settings
 from app.web.application import Door, Front, create
 from app.web.closing import Closing
 from app.worker.supervisor import Supervisor
@@ -47,7 +48,6 @@ from ui.chat import page
 
 log = structlog.get_logger()
 
-SCRIPTED = "scripted:"
 _MIN_SECRET = 32
 _DEFAULT_SECRETS = {"changeme", "change-me", "secret", "haina", "default"}
 _SWEEP_EVERY_S = 3600.0
@@ -107,14 +107,22 @@ def prepare_data_dir(settings: Settings) -> None:
 
     Raises StorageReadOnly or StorageFull.
     """
-    try:
+    with _on_disk(settings.data_dir):
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = settings.data_dir / f".probe-{os.getpid()}"
-        probe.write_bytes(b"haina")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"haina")
+        finally:
+            probe.unlink(missing_ok=True)  # a full disk makes the file, and no room for what is in it
+
+
+@contextlib.contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        kind = StorageFull if error.errno == 28 else StorageReadOnly  # noqa: PLR2004 - ENOSPC
-        raise kind(f"{settings.data_dir}: {error.strerror}") from error
+        kind = StorageFull if error.errno in {errno.ENOSPC, errno.EDQUOT} else StorageReadOnly
+        raise kind(f"{folder}: {error.strerror}") from error
 
 
 @asynccontextmanager
@@ -217,13 +225,11 @@ def _supervisor(settings: Settings) -> Supervisor:
 def engine_of(settings: Settings, *, supervisor: Supervisor | None) -> Engine:
     """Return the engine that is set: the scripted one, one behind a URL, or the worker of this supervisor.
 
-    Raises InvalidSettings, InvalidInput for a script that cannot be read.
+    Raises InvalidInput for a script that cannot be read.
     """
     wanted = settings.engine
     if wanted.url.startswith(SCRIPTED):
         return ScriptedEngine(load_script(wanted.url), slots=wanted.slots or SLOTS)
-    if "," in wanted.url:
-        raise InvalidSettings("HAINA_ENGINE__URL: several engines are not supported by this version yet")
     url = supervisor.url if supervisor else wanted.url
     key = supervisor.token if supervisor else wanted.api_key.get_secret_value()
     if wanted.kind == "chat" and supervisor is None:
@@ -286,11 +292,24 @@ def _secret_key(settings: Settings) -> str:
     if secret := settings.server.secret_key.get_secret_value():
         return secret
     path = settings.data_dir / "secret_key"
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(_MIN_SECRET))
-    secret = path.read_text().strip()
+    with _on_disk(settings.data_dir):
+        if not path.exists():
+            _write_secret(path)
+        secret = path.read_text(encoding="ascii", errors="replace").strip()
     if len(secret) < _MIN_SECRET:
         raise ChatError(f"{path} is damaged; remove it, and guests start anew")
     return secret
+
+
+def _write_secret(path: Path) -> None:
+    """Make the file, unless another process was faster; without room for the secret there is no file either."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(_MIN_SECRET))
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

@@ -4,16 +4,27 @@ Exit codes: 0 done · 1 a check found something · 2 wrong usage or settings · 
 """
 
 import asyncio
+import errno
+import io
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from app import logs
-from app.domain.errors import ChatError, EngineUnavailable, InvalidInput, NotFound, StorageFailure
+from app.domain.errors import (
+    ChatError,
+    EngineUnavailable,
+    InvalidInput,
+    NotFound,
+    SchemaOutdated,
+    StorageCorrupt,
+    StorageFailure,
+)
 from app.domain.words import describe
 from app.services.accounts import operator
 from app.settings import InvalidSettings, Settings, load_settings
@@ -22,6 +33,11 @@ if TYPE_CHECKING:
     from app.bootstrap import Desks
 
 FOUND, USAGE, UNREACHABLE = 1, 2, 3
+_WRONG_PATH = {
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+"""What a path that was given can be at fault for; anything else is the disk's affair."""
 
 app = typer.Typer(
     name="haina",
@@ -50,6 +66,9 @@ Quantize = Literal["none", "8bit", "4bit"]
 
 def main() -> None:
     """Run the command line; every expected failure is one clear line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character is no failure
     try:
         app()
     except InvalidSettings as error:
@@ -60,6 +79,9 @@ def main() -> None:
         _fail(_line(error), UNREACHABLE)
     except ChatError as error:
         _fail(_line(error), FOUND)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _fail(f"{place}{error.strerror or error}", USAGE if error.errno in _WRONG_PATH else UNREACHABLE)
 
 
 def _line(error: ChatError) -> str:
@@ -86,10 +108,7 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Start a local worker unless an engine URL is set.")] = True,
 ) -> None:
     """Start the web, and a local worker unless an engine URL is set."""
-    settings = _settings(**_given(data_dir=data))
-    changes = _given(host=host, port=port)
-    if changes:
-        settings = settings.model_copy(update={"server": settings.server.model_copy(update=changes)})
+    settings = _settings(**_given(data_dir=data, server=_given(host=host, port=port)))
     if not worker and not settings.engine.url:
         raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
     from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
@@ -101,10 +120,10 @@ def serve(
 def worker(
     model: Annotated[str, typer.Option(help="A folder, a hub id, or `default`.")] = "default",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8001,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8001,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = "auto",
     quantize: Annotated[Quantize, typer.Option(help="Quantise while loading.")] = "none",
-    slots: Annotated[int, typer.Option(help="Requests at once; 0: chosen by the worker.")] = 0,
+    slots: Annotated[int, typer.Option(help="Requests at once; 0: chosen by the worker.", min=0)] = 0,
     revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -157,7 +176,8 @@ def prompts_list() -> None:
 
     async def work(desks: "Desks") -> None:
         for one in await desks.prompts.shelf():
-            typer.echo(f"{one.template.name}\tv{one.live.number}\t{one.template.title.get('en', '')}")
+            title = one.template.title
+            typer.echo(f"{one.template.name}\tv{one.live.number}\t{title.get('en') or next(iter(title.values()), '')}")
 
     _with_desks(work)
 
@@ -179,11 +199,14 @@ def prompts_export(folder: Path) -> None:
     from prompts import library  # noqa: PLC0415 - as above
 
     async def work(desks: "Desks") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with _about(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         shelf = await desks.prompts.shelf()
         for one in shelf:
             file = await desks.prompts.export(operator(), one.template.name)
-            (folder / f"{file.name}.toml").write_text(library.write(file), encoding="utf-8")
+            path = folder / f"{file.name}.toml"
+            with _about(path):
+                path.write_text(library.write(file), encoding="utf-8")
         typer.echo(f"{len(shelf)} templates written to {folder}")
 
     _with_desks(work)
@@ -191,7 +214,7 @@ def prompts_export(folder: Path) -> None:
 
 @prompts_app.command("import")
 def prompts_import(files: list[Path]) -> None:
-    """Add templates from files, or new live versions of those that differ."""
+    """Add templates from files, and take over what differs in those that are here."""
     from prompts import library  # noqa: PLC0415 - as above
 
     parsed = [library.read_file(path) for path in files]
@@ -205,16 +228,22 @@ def prompts_import(files: list[Path]) -> None:
 
 @prompts_app.command("check")
 def prompts_check(files: list[Path]) -> None:
-    """Check template files without importing them."""
+    """Check template files as an import would, the content filter included, without a database."""
+    from app.bootstrap import filter_of  # noqa: PLC0415
+    from app.services.prompt_library import require_clean  # noqa: PLC0415
     from prompts import library  # noqa: PLC0415 - as above
 
+    content_filter = filter_of(_settings())
     faults = 0
     for path in files:
         try:
-            library.read_file(path)
+            asyncio.run(require_clean(content_filter, library.read_file(path)))
         except InvalidInput as error:
             faults += 1
             typer.echo(f"✗ {error.detail}")
+        except ChatError as error:
+            faults += 1
+            typer.echo(f"✗ {path}: {_line(error)}")
         else:
             typer.echo(f"✓ {path}")
     if faults:
@@ -236,11 +265,10 @@ def safety_check(
 
     async def work() -> bool:
         is_refused = False
-        with file.open(encoding="utf-8", errors="replace") if file else sys.stdin as lines:
-            for line in lines:
-                checked = await content_filter.check(line.rstrip("\n"), stage=Stage(stage))
-                is_refused |= checked.text is None
-                typer.echo(json.dumps(verdict_report(checked), ensure_ascii=False))
+        for line in _lines_of(file):
+            checked = await content_filter.check(line.rstrip("\n"), stage=Stage(stage))
+            is_refused |= checked.text is None
+            typer.echo(json.dumps(verdict_report(checked), ensure_ascii=False))
         return is_refused
 
     if asyncio.run(work()):
@@ -288,20 +316,24 @@ def admin_make_key(account: str, name: str = "command line") -> None:
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this program's schema; a SQLite file is copied first."""
+    from app.bootstrap import prepare_data_dir  # noqa: PLC0415
     from storage import schema  # noqa: PLC0415 - as above
 
     settings = _settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_data_dir(settings)
     asyncio.run(schema.upgrade(settings.storage_url))
     typer.echo("the database is up to date")
 
 
 @db_app.command("check")
 def db_check() -> None:
-    """Say whether the database can be opened and has this program's schema."""
+    """Say whether the database is sound, read through where it is a file, and has this program's schema."""
     from storage import schema  # noqa: PLC0415 - as above
 
-    asyncio.run(schema.require_current(_settings().storage_url))
+    try:
+        asyncio.run(schema.check(_settings().storage_url))
+    except (StorageCorrupt, SchemaOutdated) as error:
+        _fail(_line(error), FOUND)
     typer.echo("the database is sound and up to date")
 
 
@@ -332,6 +364,29 @@ def _with_desks(work: Callable[["Desks"], Coroutine[Any, Any, None]]) -> None:
             await work(desks)
 
     asyncio.run(run())
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Have an error that does not say so name the file: a disk that is full, or fails, does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _lines_of(file: Path | None) -> Iterator[str]:
+    """Yield a file's lines, or those of standard input, whatever bytes are in them."""
+    if file is None:
+        if sys.stdin is None:
+            raise InvalidInput("there is no standard input; name a file")
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+        yield from sys.stdin
+        return
+    with _about(file), file.open(encoding="utf-8", errors="replace") as lines:
+        yield from lines
 
 
 def _given(**values: object) -> dict[str, Any]:

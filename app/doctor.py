@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import bootstrap
-from app.domain.errors import ChatError
+from app.domain.errors import (
+    ChatError,
+    InvalidInput,
+    SchemaOutdated,
+    StorageBusy,
+    StorageCorrupt,
+    StorageReadOnly,
+)
 from app.domain.generation import EngineState
 from app.domain.words import describe
 from app.settings import InvalidSettings, Settings
@@ -92,18 +99,23 @@ def _port(settings: Settings) -> Finding:
 
 def _data_dir(settings: Settings) -> Finding:
     path = settings.data_dir
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    existing = _existing(path)
+    fix = "choose HAINA_DATA_DIR"
+    if not existing.is_dir():
+        return Finding(subject="data folder", words=f"{existing} is not a folder", is_fault=True, fix=fix)
     if not os.access(existing, os.W_OK):
-        return Finding(
-            subject="data folder", words=f"{existing} cannot be written", is_fault=True, fix="choose HAINA_DATA_DIR"
-        )
-    return Finding(subject="data folder", words=str(path) if path.exists() else f"{path} will be made")
+        return Finding(subject="data folder", words=f"{existing} cannot be written", is_fault=True, fix=fix)
+    return Finding(subject="data folder", words=str(path) if existing == path.absolute() else f"{path} will be made")
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next(one for one in (path, *path.parents) if os.path.exists(one))  # noqa: PTH110 - Path's raises for some
 
 
 def _disk(settings: Settings) -> Finding:
-    path = settings.data_dir.absolute()
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(settings.data_dir)).free
     return Finding(
         subject="disk",
         words=f"{free / 1e9:.1f} GB free",
@@ -113,16 +125,36 @@ def _disk(settings: Settings) -> Finding:
 
 
 async def _database(settings: Settings) -> Finding:
-    from storage import schema  # noqa: PLC0415 - the rest is worth saying where this one cannot be imported
+    # The rest is worth saying where these cannot be imported.
+    from storage import schema  # noqa: PLC0415
+    from storage.connections import sqlite_file  # noqa: PLC0415
 
-    url = settings.storage_url
-    if url.startswith("sqlite") and not Path(url.partition("///")[2]).exists():  # noqa: ASYNC240 - one stat, by itself
-        return Finding(subject="database", words="will be made at the first start")
     try:
-        await schema.require_current(url)
+        file = sqlite_file(settings.storage_url)
+        if file is not None and _existing(file) != file:
+            return Finding(subject="database", words="will be made at the first start")
+        await schema.check(settings.storage_url)
     except ChatError as error:
-        return Finding(subject="database", words=describe(error, "en"), is_fault=True, fix="haina db upgrade")
+        words, fix = describe(error, "en"), _fix_of(error, known=schema.known())
+        return Finding(subject="database", words=words, is_fault=True, fix=fix)
     return Finding(subject="database", words="sound and up to date")
+
+
+def _fix_of(error: ChatError, *, known: set[str]) -> str:
+    match error:
+        case InvalidInput():
+            return "mend HAINA_STORAGE__URL"
+        case StorageCorrupt():
+            return "stop the server, then: haina db restore FILE, with a backup's name; the damaged file is kept"
+        case SchemaOutdated():
+            is_older = not error.data["found"] or error.data["found"] in known
+            return "haina db upgrade" if is_older else "use the newer program that it was made with"
+        case StorageBusy():
+            return "try again in a moment"
+        case StorageReadOnly():
+            return "let this account write the file and its folder"
+        case _:
+            return "see that the database runs and can be reached"
 
 
 def _policy(settings: Settings) -> Finding:

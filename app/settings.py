@@ -6,13 +6,17 @@ Knobs that an admin turns while the server runs live in the database, not here.
 import difflib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "HAINA_"
+SCRIPTED = "scripted:"
+"""How the address of the scripted engine begins; the rest names its script."""
 NOT_SETTINGS = {"HAINA_PASSWORD", "HAINA_WORKER_TOKEN"}
 """Secrets that commands read by themselves: never on a command line, never kept."""
 
@@ -39,6 +43,13 @@ class ServerSettings(_Group):
     trusted_proxies: str = ""
     """Addresses, separated by commas, whose X-Forwarded headers are believed."""
 
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, host: str) -> str:
+        if host and not _is_host(host):
+            raise ValueError("an address or a host's name")
+        return host
+
 
 class StorageSettings(_Group):
     """The database."""
@@ -62,6 +73,17 @@ class EngineSettings(_Group):
     """How many turns may run at once; 0: what the engine says, or 4."""
     timeout_s: float = Field(default=60.0, gt=0)
     """How long to wait for the next token before the turn fails."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_one_engine(cls, url: str) -> str:
+        if not url or url.startswith(SCRIPTED):
+            return url
+        if "," in url:
+            raise ValueError("several engines are not supported by this version yet")
+        if not _is_http_address(url):
+            raise ValueError(f"an engine's address is http://HOST:PORT/v1, https://HOST/v1 or {SCRIPTED}")
+        return url
 
 
 class ModelSettings(_Group):
@@ -177,7 +199,22 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [
-            f"{PREFIX}{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            f"{PREFIX}{'__'.join(str(part) for part in fault['loc']).upper()}: "
+            + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidSettings("\n".join(lines)) from error
+
+
+def _is_host(host: str) -> bool:
+    with suppress(UnicodeError):  # empty or overlong parts, half a character
+        return bool(host.encode("idna")) and host.isprintable() and " " not in host
+    return False
+
+
+def _is_http_address(url: str) -> bool:
+    with suppress(ValueError):  # a port that is none, brackets around no address
+        parts = urlsplit(url)
+        is_whole = parts.scheme in {"http", "https"} and parts.port != 0 and _is_host(parts.hostname or "")
+        return is_whole and url.isprintable() and " " not in url
+    return False

@@ -46,7 +46,8 @@ def _database_of(url: str, command: str) -> Path:
 
 def _backup(database: Path, file: Path) -> None:
     file = file.absolute()
-    if file == database or file.is_dir() or not file.parent.is_dir():
+    is_special = file.exists() and not file.is_file()  # a folder, or something like /dev/null, which root can replace
+    if file == database or is_special or not file.parent.is_dir():
         raise InvalidInput(f"a backup cannot be written to {file}", param="file")
     copying.copy(database, file)
     _require_known(file)

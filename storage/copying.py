@@ -1,7 +1,7 @@
 """Whole copies of a SQLite file, taken while others write to it, and proof that a file is sound."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -36,10 +36,19 @@ def verify(file: Path) -> None:
 
     Raises StorageCorrupt where it is damaged or no database at all, StorageFailure where it cannot be opened.
     """
-    with translated(), closing(connect_sqlite(file, pragmas=(f"busy_timeout={BUSY_TIMEOUT_MS}",))) as connection:
-        faults = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    try:
+        with translated(), closing(connect_sqlite(file, pragmas=(f"busy_timeout={BUSY_TIMEOUT_MS}",))) as connection:
+            faults = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    except StorageCorrupt as error:
+        raise StorageCorrupt(f"{file}: {error.detail}") from error
     if faults != ["ok"]:
-        raise StorageCorrupt(f"{file}: {faults[0] if faults else 'no answer'}")
+        raise StorageCorrupt(f"{file}: {_first_fault(faults)}")
+
+
+def _first_fault(faults: Sequence[str]) -> str:
+    """Return one line: SQLite may put a heading, and every fault of a tree, into one row."""
+    lines = [line.strip() for fault in faults for line in fault.splitlines()]
+    return next((line for line in lines if line and not line.startswith("***")), "no answer")
 
 
 def _copy_pages(source: Path, target: Path) -> None:

@@ -46,14 +46,14 @@ def read_script(text: str) -> Script:
     """Return the script that a TOML text holds. Raises InvalidInput with one line for each fault."""
     try:
         table = _ScriptTable.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"the script is not TOML: {error}", param="script") from error
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidInput("\n".join(lines), param="script") from error
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        raise InvalidInput(f"the script is not TOML: {error}", param="script") from error
     least, most = table.tokens_per_delta
     if least > most:
         raise InvalidInput("tokens_per_delta: the least is more than the most", param="script")
@@ -66,13 +66,19 @@ def read_script(text: str) -> Script:
 def load_script(address: str) -> Script:
     """Return the script of an address: `scripted:` is the built-in one, `scripted:FILE.toml` a file.
 
-    Raises InvalidInput where the file cannot be read, or is wrong.
+    Raises InvalidInput, naming the file in each line, where it cannot be read or is wrong.
     """
     name = address.removeprefix("scripted:")
     if not name:
         return Script()
     try:
         text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the script {name} cannot be read: {type(error).__name__}", param="script") from error
-    return read_script(text)
+    except OSError as error:
+        raise InvalidInput(f"the script {name} cannot be read: {error.strerror}", param="script") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the script {name} is not UTF-8", param="script") from error
+    try:
+        return read_script(text)
+    except InvalidInput as error:
+        faults = "\n".join(f"{name}: {fault}" for fault in error.detail.splitlines())
+        raise InvalidInput(faults, param="script") from error

@@ -167,7 +167,7 @@ class _Source:
         """Parse."""
         try:
             return tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise InvalidPolicy(self.at(str(error))) from None
 
     def list_text(self) -> dict[str, object]:

@@ -58,6 +58,8 @@ def run_worker(
         listener = _bind(host, port)
     except OSError as error:
         return _say(f"cannot listen on {host}:{port}: {error.strerror or error}")
+    except (UnicodeError, TypeError):  # an empty or overlong part, half a character
+        return _say(f"cannot listen on {host!r}: it is no host's name")
     metrics = Metrics()
     models = Host()
 

@@ -54,6 +54,65 @@ def test_a_guard_that_would_not_be_asked_is_refused(monkeypatch: pytest.MonkeyPa
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8001/v1",
+        "https://user:word@gpu.example.org/v1",
+        "http://[::1]:8001/v1",
+        "HTTP://gpu_1:80",
+        "http://模型.example/v1",
+        "scripted:",
+        "scripted:/a, b.toml",
+        "",
+    ],
+)
+def test_an_engine_has_an_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HAINA_ENGINE__URL", url)
+    assert load_settings().engine.url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "notaurl",
+        "127.0.0.1:8001",
+        "ftp://x",
+        "http:",
+        "http://",
+        "http://:8001/v1",
+        "http:///v1",
+        "http://secret:99999/v1",
+        "http://secret:0/v1",
+        "http://secret:port/v1",
+        "http://[::1",
+        "http://[secret]/v1",
+        "http://se cret/v1",
+        "http://secret\n/v1",
+        "http://secret/v1 ",
+        "http://a..secret/v1",
+        "http://a,http://secret",
+        " http://secret",
+    ],
+)
+def test_what_is_no_address_of_an_engine_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HAINA_ENGINE__URL", url)
+    with pytest.raises(InvalidSettings) as caught:
+        load_settings()
+    assert str(caught.value).startswith("HAINA_ENGINE__URL: ")
+    assert "secret" not in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300, "a b", "a\tb", "\udcff"])
+def test_a_host_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HAINA_SERVER__HOST", host)
+    with pytest.raises(InvalidSettings, match="HAINA_SERVER__HOST"):
+        load_settings()
+
+
 async def test_the_set_number_of_slots_holds_for_the_scripted_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAINA_ENGINE__URL", "scripted:")
     monkeypatch.setenv("HAINA_ENGINE__SLOTS", "3")

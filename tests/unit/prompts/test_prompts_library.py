@@ -202,7 +202,7 @@ def test_a_number_of_sampling_has_the_bounds_of_the_api(
     is_whole = isinstance(least, int)
     for wrong in (*beyond, 10**400, *(() if is_whole else (float("nan"), float("inf"), float("-inf")))):
         with pytest.raises(InvalidTemplate) as caught:
-            library.check(replace(EXAMPLE.content, sampling=Sampling(**{name: wrong})))  # type: ignore[arg-type]
+            library.check(replace(EXAMPLE.content, sampling=Sampling(**{name: wrong})))
         assert caught.value.data["key"] == f"sampling.{name}"
 
 
