@@ -59,7 +59,7 @@ class Doorkeeper:
             new_guest = await self._identify(request)
             _require_page_access(request)
         except AccessDenied as error:
-            if _wants_page(request) and request.url.path.startswith("/admin"):
+            if error.reason == "sign_in" and _wants_page(request) and request.url.path.startswith("/admin"):
                 response = RedirectResponse("/login?next=/admin", status_code=303)
                 await response(scope, receive, send)
             else:
