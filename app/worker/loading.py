@@ -103,17 +103,20 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     dtype = _dtype(choice.dtype)
     with reported_bars(report, "weights", first=0.5, last=0.95):
         variant: variants.Variant | None = None
+        quantize = choice.quantize
         if official.is_official(source):
             quantization = _quantization(choice.quantize, dtype=dtype)
             found = official.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
             model, tokenizer, variant = found.model, found.tokenizer, found.variant
+            if variant.is_packed:
+                quantize = "4bit" if found.is_kept_packed else "none"
         else:
             modeling.register()
             model, tokenizer = _load_standard(source, choice=choice, dtype=dtype)
     model.eval()
     report("warm_up", 0.95)
     _warm_up(model)
-    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, variant=variant)
+    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
 
 
 def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
@@ -141,7 +144,13 @@ def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> t
 
 
 def _described(
-    model: Any, *, tokenizer: Tokenizer, choice: ModelChoice, dtype: torch.dtype, variant: variants.Variant | None
+    model: Any,
+    *,
+    tokenizer: Tokenizer,
+    choice: ModelChoice,
+    dtype: torch.dtype,
+    quantize: Quantize,
+    variant: variants.Variant | None,
 ) -> LoadedModel:
     is_embedded = choice.path == "default"
     vocabulary = Vocabulary(tokenizer)
@@ -161,7 +170,7 @@ def _described(
         stop_token_ids=stop_token_ids,
         defaults=_defaults(model, context_length=context_length),
         revision=_revision(choice, model=model, is_embedded=is_embedded),
-        quantization=choice.quantize,
+        quantization=quantize,
         dtype=str(dtype).removeprefix("torch."),
         is_embedded=is_embedded,
         license_url=embedded.LICENSE_URL if is_embedded else variant.license_url if variant else "",

@@ -16,7 +16,7 @@ from app.worker.loading import LoadedModel, ModelChoice, load
 
 DATA = Path(__file__).parents[1] / "data"
 TOKENIZER = DATA / "tiny-tokenizer.model"
-NAMES = ("tiny-7b-chat", "tiny-13b-chat")
+NAMES = ("tiny-7b-chat", "tiny-13b-chat", "tiny-7b-chat-4bits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,23 @@ def made_up(folder: Path, *, has_alibi: bool, vocab_size: int = 600, hidden: int
     weights |= {f"model.{norm}.weight": torch.rand(hidden) + 0.5 for norm in norms}
     torch.save(weights, folder / "pytorch_model.bin")
     return folder
+
+
+def pack(folder: Path) -> dict[str, Any]:
+    """Turn a checkpoint into a `-4bits` one, as bitsandbytes of 2023 wrote it; return its entries."""
+    from bitsandbytes.functional import quantize_4bit  # noqa: PLC0415 - an extra
+
+    weights: dict[str, Any] = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    for name in [name for name in weights if "_proj." in name or "W_pack." in name]:
+        data, state = quantize_4bit(weights.pop(name).half(), blocksize=64, compress_statistics=True, quant_type="nf4")
+        second = state.state2
+        nested = [second.absmax, second.code, second.blocksize, False, torch.float32, None, None]
+        weights[f"{name}.data"] = data
+        weights[f"{name}.quant_state"] = [
+            state.absmax, state.shape, state.dtype, state.blocksize, [state.offset, nested], "nf4", state.code
+        ]  # fmt: skip
+    torch.save(weights, folder / "pytorch_model.bin")
+    return weights
 
 
 def loaded(folder: Path, **choice: Any) -> LoadedModel:

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from app.domain.errors import InvalidInput
-from app.worker.baichuan import variants, weights
+from app.worker.baichuan import quantized, variants, weights
 from app.worker.baichuan.configuration import BaichuanAlibiConfig
 from app.worker.baichuan.modeling import BaichuanAlibiForCausalLM
 from app.worker.failures import LoadFailed
 from prompts.formats import sentencepiece_model
 
+_log = structlog.get_logger()
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -31,6 +33,8 @@ class Official:
     model: Any
     tokenizer: Tokenizer
     variant: variants.Variant
+    is_kept_packed: bool
+    """Whether the model runs on the 4-bit weights that the folder holds."""
 
 
 def is_official(source: str) -> bool:
@@ -51,16 +55,47 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
         raise LoadFailed(f"there is no model.embed_tokens.weight in the weights of {folder}: not an official layout")
     vocab_size = official["model.embed_tokens.weight"].shape[0]
     variant = variants.detect(config, official, vocab_size=vocab_size)
-    if variant.is_packed:
-        raise LoadFailed("the official 4-bit files cannot be loaded: take the 16-bit ones and --quantize 4bit")
     if not variant.has_norm_head:
         raise LoadFailed("this is a Baichuan 1 model; only Baichuan2 can be loaded")
     state = weights.as_llama(official, has_norm_head=variant.has_norm_head, dtype=dtype)
-    model = _model(
-        _config(config, variant, vocab_size=vocab_size), state, dtype=dtype, device=device, quantization=quantization
-    )
+    config = _config(config, variant, vocab_size=vocab_size)
+    is_kept_packed = False
+    if variant.is_packed:
+        if quantization is not None and not quantization.load_in_4bit:
+            raise LoadFailed("these weights are 4-bit ones already: leave --quantize 8bit out")
+        quantization = None
+        packed, is_kept_packed = _packed(official, dtype=dtype, device=device)
+        # Beside packed weights transformers leaves everything in the dtype that it comes in.
+        state = {name: weight.to(dtype) for name, weight in state.items()} | packed
+        if is_kept_packed:
+            config.quantization_config = _as_packed(dtype)
+    model = _model(config, state, dtype=dtype, device=device, quantization=quantization)
     model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return Official(model=model, tokenizer=tokenizer, variant=variant)
+    return Official(model=model, tokenizer=tokenizer, variant=variant, is_kept_packed=is_kept_packed)
+
+
+def _packed(official: Mapping[str, Any], *, dtype: torch.dtype, device: str) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return the packed weights as bitsandbytes of today has them, or unpacked where it cannot run them; and which."""
+    found = quantized.read(official)
+    if hindrance := quantized.hindrance(found.values(), device=device):
+        _log.warning("packed_weights_unpacked", reason=hindrance, dtype=str(dtype).removeprefix("torch."))
+        return {name: one.dequantised().to(dtype) for name, one in found.items()}, False
+    state: dict[str, torch.Tensor] = {}
+    for name, one in found.items():
+        state |= one.serialised(name)
+    return state, True
+
+
+def _as_packed(dtype: torch.dtype) -> dict[str, Any]:
+    """Return what a config says about weights that are packed already."""
+    config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["lm_head"],
+    )
+    return dict(config.to_dict())
 
 
 def _model(
