@@ -63,6 +63,18 @@ def made_up(folder: Path, *, has_alibi: bool, vocab_size: int = 600, hidden: int
     return folder
 
 
+def as_first_generation(tokenizer: Path) -> Path:
+    """Change a `tokenizer.model` to the first generation's kind: its role tokens, a space before every text."""
+    data = tokenizer.read_bytes()
+    for new, old in ((b"106", b"102"), (b"107", b"103")):
+        data = data.replace(b"<reserved_%b>" % new, b"<reserved_NEW>").replace(
+            b"<reserved_%b>" % old, b"<reserved_%b>" % new
+        )
+        data = data.replace(b"<reserved_NEW>", b"<reserved_%b>" % old)
+    tokenizer.write_bytes(data.replace(b"identity\x12\x00\x18\x00", b"identity\x12\x00\x18\x01"))
+    return tokenizer
+
+
 def pack(folder: Path) -> dict[str, Any]:
     """Turn a checkpoint into a `-4bits` one, as bitsandbytes of 2023 wrote it; return its entries."""
     from bitsandbytes.functional import quantize_4bit  # noqa: PLC0415 - an extra

@@ -55,8 +55,6 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
         raise LoadFailed(f"there is no model.embed_tokens.weight in the weights of {folder}: not an official layout")
     vocab_size = official["model.embed_tokens.weight"].shape[0]
     variant = variants.detect(config, official, vocab_size=vocab_size)
-    if not variant.has_norm_head:
-        raise LoadFailed("this is a Baichuan 1 model; only Baichuan2 can be loaded")
     state = weights.as_llama(official, has_norm_head=variant.has_norm_head, dtype=dtype)
     config = _config(config, variant, vocab_size=vocab_size)
     is_kept_packed = False
@@ -70,7 +68,8 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
         if is_kept_packed:
             config.quantization_config = _as_packed(dtype)
     model = _model(config, state, dtype=dtype, device=device, quantization=quantization)
-    model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return Official(model=model, tokenizer=tokenizer, variant=variant, is_kept_packed=is_kept_packed)
 
 
@@ -131,7 +130,7 @@ def _config(official: dict[str, Any], variant: variants.Variant, *, vocab_size: 
         **{name: official[name] for name in (*_SHAPE, *optional) if name in official},
         num_key_value_heads=official["num_attention_heads"],
         max_position_embeddings=official.get("model_max_length") or official.get("max_position_embeddings", 4096),
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        rope_parameters={"rope_type": "default", "rope_theta": float(official.get("rope_theta", 10000.0))},
         tie_word_embeddings=False,
     )
 
