@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.worker.baichuan import official as layout
 from app.worker.baichuan import quantized
 from app.worker.baichuan.quantized import PackedWeight
 from app.worker.failures import LoadFailed
@@ -94,6 +95,21 @@ def test_where_bitsandbytes_can_run_them_the_very_weights_of_the_file_are_run(
     with torch.inference_mode():
         packed_logits = found.model(ids).logits.float()
     assert packed_logits.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_bit_of_them_is_lost_on_the_way_into_the_model(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = made_up(tmp_path / "made-up", has_alibi=True)
+    theirs = whole(pack(folder))
+    # Not through `loaded`: its first forward pass lets bitsandbytes repack the weights for this processor.
+    model = layout.load(folder, dtype=dtype, device="cpu", quantization=None).model
+    layers = {name: one for name, one in model.named_parameters() if hasattr(one, "quant_state")}
+    ours = as_official({name: functional.dequantize_4bit(one.data, one.quant_state) for name, one in layers.items()})
+
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 10
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name])
 
 
 def test_where_it_cannot_they_are_unpacked_and_the_log_says_why(
