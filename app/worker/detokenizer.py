@@ -30,6 +30,9 @@ class Detokenizer:
         self._decoder = decoder
         self._hidden_ids = hidden_ids
         tail = list(prompt_ids[-CONTEXT_TOKENS:])
+        # After a control token a text begins: a space that only marks a beginning does not belong to it.
+        begins = [at for at, token_id in enumerate(tail, start=1) if token_id in hidden_ids]
+        tail = tail[begins[-1] if begins else 0 :]
         if tail and decoder.decode(tail).endswith(REPLACEMENT):
             tail = []
         self._window = tail

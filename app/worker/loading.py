@@ -19,7 +19,8 @@ from app.domain.errors import InvalidInput
 from app.domain.generation import ModelProfile
 from app.domain.models import Sampling
 from app.domain.ports import PromptFormat
-from app.worker import baichuan, embedded
+from app.worker import embedded
+from app.worker.baichuan import modeling, official, variants
 from app.worker.failures import LoadFailed
 from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
@@ -101,15 +102,21 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
     dtype = _dtype(choice.dtype)
     with reported_bars(report, "weights", first=0.5, last=0.95):
-        if baichuan.is_official(source):
+        variant: variants.Variant | None = None
+        quantize = choice.quantize
+        if official.is_official(source):
             quantization = _quantization(choice.quantize, dtype=dtype)
-            model, tokenizer = baichuan.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
+            found = official.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
+            model, tokenizer, variant = found.model, found.tokenizer, found.variant
+            if variant.is_packed:
+                quantize = "4bit" if found.is_kept_packed else "none"
         else:
+            modeling.register()
             model, tokenizer = _load_standard(source, choice=choice, dtype=dtype)
     model.eval()
     report("warm_up", 0.95)
     _warm_up(model)
-    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, is_embedded=is_embedded)
+    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
 
 
 def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
@@ -137,12 +144,20 @@ def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> t
 
 
 def _described(
-    model: Any, *, tokenizer: Tokenizer, choice: ModelChoice, dtype: torch.dtype, is_embedded: bool
+    model: Any,
+    *,
+    tokenizer: Tokenizer,
+    choice: ModelChoice,
+    dtype: torch.dtype,
+    quantize: Quantize,
+    variant: variants.Variant | None,
 ) -> LoadedModel:
+    is_embedded = choice.path == "default"
     vocabulary = Vocabulary(tokenizer)
     config = model.config.get_text_config()
     prompt_format = _prompt_format(vocabulary)
-    is_baichuan = prompt_format is not None and prompt_format.name == "baichuan2"
+    if variant is None and prompt_format is not None and prompt_format.name == "baichuan2":
+        variant = variants.BAICHUAN2  # in a layout that transformers knows: converted by somebody
     format_ids = prompt_format.stop_token_ids if prompt_format else ()
     stop_token_ids = tuple(dict.fromkeys((*_stop_token_ids(model), *format_ids)))
     context_length = int(config.max_position_embeddings)
@@ -155,11 +170,11 @@ def _described(
         stop_token_ids=stop_token_ids,
         defaults=_defaults(model, context_length=context_length),
         revision=_revision(choice, model=model, is_embedded=is_embedded),
-        quantization=choice.quantize,
+        quantization=quantize,
         dtype=str(dtype).removeprefix("torch."),
         is_embedded=is_embedded,
-        license_url=embedded.LICENSE_URL if is_embedded else baichuan.LICENSE_URL if is_baichuan else "",
-        source_url=embedded.SOURCE_URL if is_embedded else baichuan.SOURCE_URL if is_baichuan else "",
+        license_url=embedded.LICENSE_URL if is_embedded else variant.license_url if variant else "",
+        source_url=embedded.SOURCE_URL if is_embedded else variant.source_url if variant else "",
     )
     return LoadedModel(
         model=model,
@@ -209,7 +224,10 @@ def _warm_up(model: Any) -> None:
     try:
         with torch.inference_mode():
             model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device), use_cache=False)
-    except AssertionError as error:  # how bitsandbytes says that a layer's shape does not suit it
+    except (AssertionError, RuntimeError) as error:
+        # How bitsandbytes says that a layer's shape does not suit it.
+        if isinstance(error, RuntimeError) and "is invalid for input of size" not in str(error):
+            raise
         raise LoadFailed(f"the model cannot run on this device: {error}") from error
 
 

@@ -25,15 +25,22 @@ class Baichuan2Format:
     """Builds prompts for Baichuan2-Chat, 7B and 13B alike."""
 
     name = "baichuan2"
+    user_token = USER_TOKEN
+    assistant_token = ASSISTANT_TOKEN
+    ends_answers = False
+    """Whether an end mark stands after an answer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """A vocabulary that does not name the roles has them at their usual ids."""
         self._tokenizer = tokenizer
-        self._user = _id(tokenizer, USER_TOKEN, default=195)
-        self._assistant = _id(tokenizer, ASSISTANT_TOKEN, default=196)
-        self._marks = budget.Marks(open=self._open, answer=(self._assistant,))
+        self._user = _id(tokenizer, self.user_token, default=195)
+        self._assistant = _id(tokenizer, self.assistant_token, default=196)
+        end = _id(tokenizer, END_TOKEN, default=2)
+        self._marks = budget.Marks(
+            open=self._open, close_answer=(end,) if self.ends_answers else (), answer=(self._assistant,)
+        )
         # The model may go on with a role's sign instead of an end, and would then ask itself the next question.
-        self.stop_token_ids: tuple[int, ...] = (_id(tokenizer, END_TOKEN, default=2), self._user, self._assistant)
+        self.stop_token_ids: tuple[int, ...] = (end, self._user, self._assistant)
 
     def count(self, text: str) -> int:
         """Return how many tokens a text is."""

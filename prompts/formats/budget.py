@@ -93,6 +93,8 @@ class Marks:
     """A message's beginning and its text."""
     close: Sequence[int] = ()
     """A message's end."""
+    close_answer: Sequence[int] | None = None
+    """An answer's end, where it is another."""
     answer: Sequence[int]
     """What makes the model answer."""
 
@@ -104,12 +106,16 @@ def assemble(thread: Thread, *, system: Sequence[int], marks: Marks, context_len
     Raises ContextLengthExceeded, InvalidInput.
     """
 
+    def end_of(message: ChatMessage) -> Sequence[int]:
+        is_answer = message.role is Role.ASSISTANT
+        return marks.close_answer if is_answer and marks.close_answer is not None else marks.close
+
     def ids_of(round_: Iterable[ChatMessage]) -> list[int]:
-        return [token for message in round_ for token in (*marks.open(message), *marks.close)]
+        return [token for message in round_ for token in (*marks.open(message), *end_of(message))]
 
     newest = ids_of(thread.rounds[-1])
     if thread.is_continued:
-        newest = newest[: len(newest) - len(marks.close)]
+        newest = newest[: len(newest) - len(end_of(thread.rounds[-1][-1]))]
     else:
         newest += marks.answer
     older: list[list[int]] = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from app.domain.errors import InvalidInput
 from app.domain.ports import PromptFormat
-from prompts.formats import baichuan2, chatml
+from prompts.formats import baichuan, baichuan2, chatml
 from prompts.formats.tokenizer import Tokenizer
 
 _SMOLLM_SIGN = "<jupyter_script>"
@@ -23,6 +23,8 @@ def load_format(name: str | None, tokenizer: Tokenizer) -> PromptFormat:
 
 
 def _inferred(tokenizer: Tokenizer) -> str:
+    if tokenizer.id_of(baichuan.USER_TOKEN) == baichuan.USER_ID:
+        return "baichuan"
     if tokenizer.id_of(baichuan2.USER_TOKEN) is not None:
         return "baichuan2"
     if tokenizer.id_of(chatml.START_TOKEN) is not None:
@@ -36,6 +38,7 @@ def _chatml(tokenizer: Tokenizer) -> PromptFormat:
 
 
 _FORMATS: Mapping[str, Callable[[Tokenizer], PromptFormat]] = {
+    "baichuan": baichuan.BaichuanFormat,
     "baichuan2": baichuan2.Baichuan2Format,
     "chatml": _chatml,
 }

@@ -1,4 +1,4 @@
-"""Baichuan2's `tokenizer.model` (SentencePiece BPE) as a `tokenizers` tokenizer with the same ids.
+"""Baichuan's `tokenizer.model` (SentencePiece BPE) as a `tokenizers` tokenizer with the same ids.
 
 A `tokenizer.model` is a protocol buffer. The few fields that matter are read here by hand, because the `sentencepiece`
 package does not say which pieces are user-defined. Proven against SentencePiece itself: `test_prompts_tokenizer.py`.
@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from app.domain.errors import InvalidInput
 
@@ -60,11 +60,12 @@ def convert(path: Path) -> Tokenizer:
     """Return the tokenizer of a `tokenizer.model`; it can be saved as `tokenizer.json`. 1 s for Baichuan2's.
 
     Control tokens, the reserved ones included, are marked as special: they stand for no text in an answer.
-    A `▁` in a text becomes a space, as with SentencePiece.
+    A `▁` in a text becomes a space, as with SentencePiece. The first generation puts a space before every text
+    (add_dummy_prefix); `prompts.formats.tokenizer` sees to the texts that begin with a space or a symbol.
     Raises InvalidInput where the file cannot be read, or is of a kind whose ids would not come out the same.
     """
     try:
-        pieces = _pieces(path.read_bytes())
+        pieces, has_prefix = _read(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path.name} cannot be read: {error.strerror}") from error
     except (IndexError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
@@ -72,7 +73,11 @@ def convert(path: Path) -> Tokenizer:
     vocabulary = {piece.text: token_id for token_id, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocabulary, _merges(pieces, vocabulary), byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", _SPACE)
-    tokenizer.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
+    decoding: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if has_prefix:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="first", split=False)
+        decoding.append(decoders.Strip(" ", 1, 0))
+    tokenizer.decoder = decoders.Sequence(decoding)
     tokenizer.add_tokens(
         [
             AddedToken(piece.text, normalized=False, special=not is_plain_symbol(piece.text))
@@ -101,8 +106,25 @@ def _merges(pieces: list[_Piece], vocabulary: dict[str, int]) -> list[tuple[str,
     return [way for _, way in ranked]
 
 
-def _pieces(data: bytes) -> list[_Piece]:
-    """Read the pieces, in the order of their ids. Raises InvalidInput where the settings are not Baichuan2's."""
+def take_prefix(tokenizer: Tokenizer) -> str:
+    """Return what the tokenizer puts before every text, and stop it from doing so; empty where it does not."""
+    first = tokenizer.pre_tokenizer
+    if not isinstance(first, pre_tokenizers.Metaspace) or first.prepend_scheme != "first" or first.split:
+        return ""
+    first.prepend_scheme = "never"
+    return " "
+
+
+def give_prefix(tokenizer: Tokenizer) -> None:
+    """Undo `take_prefix`."""
+    tokenizer.pre_tokenizer.prepend_scheme = "first"
+
+
+def _read(data: bytes) -> tuple[list[_Piece], bool]:
+    """Read the pieces, in the order of their ids, and whether a space is put before every text.
+
+    Raises InvalidInput where the settings are not Baichuan's.
+    """
     trainer: dict[int, Any] = {}
     normalizer: dict[int, Any] = {}
     pieces: list[_Piece] = []
@@ -121,13 +143,12 @@ def _pieces(data: bytes) -> list[_Piece]:
         trainer.get(3) == _BPE
         and trainer.get(35)  # byte_fallback
         and not normalizer.get(2)  # no table of replacements
-        and not normalizer.get(3, True)  # add_dummy_prefix
         and not normalizer.get(4, True)  # remove_extra_whitespaces
         and normalizer.get(5, True)  # escape_whitespaces
     )
     if not is_ours:
-        raise InvalidInput("this SentencePiece model is not of Baichuan2's kind (BPE, bytes, text taken as it is)")
-    return pieces
+        raise InvalidInput("this SentencePiece model is not of Baichuan's kind (BPE, bytes, text taken as it is)")
+    return pieces, bool(normalizer.get(3, True))  # add_dummy_prefix
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:

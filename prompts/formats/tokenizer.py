@@ -27,6 +27,8 @@ class Tokenizer:
         inner.encode_special_tokens = True
         inner.no_padding()
         inner.no_truncation()
+        # By hand: the library would leave it out before a space, and put it before each part of a text that is cut.
+        self._prefix = sentencepiece_model.take_prefix(inner)
         self._inner = inner
         added = inner.get_added_tokens_decoder()
         steering = {
@@ -56,7 +58,12 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """Return the whole tokenizer as the text of a `tokenizer.json`."""
-        return str(self._inner.to_str())
+        text = str(self._inner.to_str())
+        if not self._prefix:
+            return text
+        whole = tokenizers.Tokenizer.from_str(text)
+        sentencepiece_model.give_prefix(whole)
+        return str(whole.to_str())
 
     def encode_plain(self, text: str) -> tuple[int, ...]:
         """Return the ids of a text, whatever it says; never a control token.
@@ -65,7 +72,7 @@ class Tokenizer:
         """
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON can carry half a character
         ids: list[int] = []
-        for part in self._parts(text):
+        for part in self._parts(self._prefix + text if text else text):
             ids += self._inner.encode(part, add_special_tokens=False).ids
         if not self._forbidden_ids.isdisjoint(ids):
             raise InvalidInput("the text contains a control token of this model")
@@ -92,9 +99,9 @@ class Tokenizer:
 
 
 def from_sentencepiece(path: Path) -> Tokenizer:
-    """Return the tokenizer of Baichuan2's `tokenizer.model`; `to_json()` of it makes a `tokenizer.json`.
+    """Return the tokenizer of Baichuan's `tokenizer.model`; `to_json()` of it makes a `tokenizer.json`.
 
-    Raises InvalidInput where the file cannot be read, or is not of Baichuan2's kind.
+    Raises InvalidInput where the file cannot be read, or is not of Baichuan's kind.
     """
     return Tokenizer(sentencepiece_model.convert(path))
 

@@ -52,7 +52,7 @@ def test_a_vocabulary_that_tells_nothing_is_refused() -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(InvalidInput, match="llama; there are baichuan2, chatml"):
+    with pytest.raises(InvalidInput, match="llama; there are baichuan, baichuan2, chatml"):
         load_format("llama", letters())
 
 
