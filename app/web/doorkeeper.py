@@ -92,7 +92,8 @@ class Doorkeeper:
             return None
         guest_id = self._guest_id(request.cookies.get(GUEST_COOKIE, ""))
         new_guest = None
-        if guest_id is None and request.url.path.startswith("/api/"):
+        # The page brings the cookie: its first requests come together, and each would make a guest of its own.
+        if guest_id is None and (request.url.path == "/" or request.url.path.startswith("/api/")):
             guest_id = new_guest = new_id()
         if guest_id is not None:
             guest = await self._accounts.guest(guest_id)

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.browser.conftest import LONG
 from tests.browser.conversing import answers_in, ask, conversation_of, last_answer, open_chat, rows
@@ -237,4 +237,27 @@ def test_enter_while_an_answer_is_written_says_why_nothing_happens(page: Page, s
     expect(last_answer(page)).to_have_attribute("data-state", "stopped")
     expect(page.locator(".fault")).to_be_hidden()
     expect(page.locator("#haina-message")).to_have_value("and more")
+    expect(page.locator("article.question")).to_have_count(1)
+
+
+def test_the_page_makes_one_guest_of_a_new_visitor(page: Page, served: Served) -> None:
+    responses: list[Response] = []
+    page.on("response", lambda response: responses.append(response))  # noqa: PLW0108 - as above
+    open_chat(page, served)
+    expect(page.get_by_text("Brainstorm", exact=True).first).to_be_visible()
+    cookies = [response.all_headers().get("set-cookie", "") for response in responses]
+    assert sum("haina_guest" in cookie for cookie in cookies) == 1
+
+
+def test_a_question_before_the_page_has_settled_stays_in_view(page: Page, served: Served) -> None:
+    def delay(route: Route) -> None:
+        page.wait_for_timeout(500)
+        route.continue_()
+
+    page.route("**/api/me", delay)
+    page.goto(served.url)
+    page.locator("#haina-message").fill("quick")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.question")).to_have_text("quick")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
     expect(page.locator("article.question")).to_have_count(1)

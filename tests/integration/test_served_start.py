@@ -37,7 +37,7 @@ def settings_of(**settings: str) -> dict[str, str]:
     ("settings", "code", "said"),
     [
         (settings_of(SERVER__PROT="1"), 2, "HAINA_SERVER__PORT"),
-        (settings_of(SERVER__PORT="99999"), 2, "HAINA_SERVER__PORT"),
+        (settings_of(LOG__LEVEL="loud"), 2, "HAINA_LOG__LEVEL"),
         (settings_of(SERVER__HOST="0.0.0.0"), 2, "HAINA_SERVER__SECRET_KEY"),
         (settings_of(SERVER__HOST="0.0.0.0", SERVER__SECRET_KEY="changeme"), 2, "HAINA_SERVER__SECRET_KEY"),
         (settings_of(SAFETY__POLICY="/nowhere.toml"), 2, "HAINA_SAFETY__POLICY"),

@@ -127,7 +127,7 @@ async def test_a_newer_database_is_left_alone(url: str) -> None:
     for attempt in (schema.upgrade, schema.check, open_storage):
         with pytest.raises(SchemaOutdated) as caught:
             await attempt(url)
-        assert caught.value.data == {"found": "9999", "expected": "0001"}
+        assert caught.value.data == {"found": "9999", "expected": "0001", "kind": "newer"}
 
 
 @pytest.mark.usefixtures("later")

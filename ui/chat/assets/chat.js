@@ -26,6 +26,10 @@ export class Chat extends EventTarget {
   runningId = null;
   /** @type {() => void} */
   #leave = () => {};
+  /** @type {() => void} */
+  #isOpen = () => {};
+  /** Until what the address names is open: a question asked before that would be wiped from view. */
+  #whenOpen = new Promise((resolve) => (this.#isOpen = () => resolve(undefined)));
   /** Counts openings, so that a slow answer to an earlier one is not shown. */
   #opening = 0;
 
@@ -40,7 +44,7 @@ export class Chat extends EventTarget {
 
   /** Open what the address names. */
   openFromAddress() {
-    return this.open(new URLSearchParams(location.search).get("c"), { isNewAddress: false });
+    return this.open(new URLSearchParams(location.search).get("c"), { isNewAddress: false }).finally(this.#isOpen);
   }
 
   /**
@@ -85,6 +89,7 @@ export class Chat extends EventTarget {
    * @returns {Promise<{isRefused: boolean}>} whether the filter refused it
    */
   async ask(text, template) {
+    await this.#whenOpen;
     const opening = this.#opening;
     const isFirst = this.conversation === null;
     const turn = await api.ask({

@@ -123,7 +123,8 @@ def test_allowing_more_never_adds_a_hit_and_denying_more_never_removes_one(
 ) -> None:
     found = hits(entries(denied, allowed=allowed), text)
     assert hits(entries(denied, allowed=[*allowed, extra]), text) <= found
-    assert hits(entries([*denied, extra], allowed=allowed), text) >= found
+    more = {squeeze(phrase): phrase for phrase in [extra, *denied]}.values()  # the same phrase twice is found twice
+    assert hits(entries(more, allowed=allowed), text) >= found
 
 
 @settings(deadline=None)
