@@ -1,7 +1,8 @@
 """Keeps a local worker alive: starts it, passes its messages on, starts it again when it ends.
 
 For the web process: no torch here. The worker listens on a free loopback port with a random token and ends with this
-process, however that ends: its standard input is a pipe whose other end only we hold.
+process, however that ends: its standard input is a pipe whose other end only we hold. It has a session of its own, so
+that what a terminal sends to the whole group reaches us alone, and we end it in our order.
 """
 
 import asyncio
@@ -148,6 +149,7 @@ class Supervisor:
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a terminal's Ctrl-C is for us: running answers are closed before the worker ends
             env=os.environ | {TOKEN_VARIABLE: self.token},
         )
         self._state = SupervisorState.RUNNING

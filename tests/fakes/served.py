@@ -48,6 +48,7 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # a group of its own, as a shell makes one
         )
         self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
         self._listener.start()
@@ -96,10 +97,10 @@ class Served:
             self._listener.join(10)
 
     def stop(self, by: signal.Signals = signal.SIGINT) -> int:
-        """As Ctrl-C does, or a service manager; return the exit code."""
+        """As Ctrl-C at a terminal does, which tells every process of the group; return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.send_signal(by)
+            os.killpg(self._process.pid, by)
         try:
             return self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:

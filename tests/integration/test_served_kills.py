@@ -134,6 +134,25 @@ def test_a_killed_worker_is_one_clear_error_and_comes_back(tmp_path: Path) -> No
     assert answers[str(last["turn_id"])] == "complete "
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_mid_answer_closes_it_as_interrupted_and_leaves_nothing_running(tmp_path: Path) -> None:
+    served = Served(data_dir_with_model(tmp_path)).start()
+    served.wait_for("/readyz", timeout_s=120)
+    shown: list[str] = []
+    visitor = Visitor(served)
+    watching = visitor.watch(str(visitor.ask("Tell me a long story about the sea.")["turn_id"]), shown)
+    _until(lambda: sum(map(len, shown)) > 20)
+    assert served.stop() == 0
+    watching.join(10)
+
+    [(state, code, text)] = rows(
+        served, "select state, coalesce(error_code, ''), text from messages where role = 'assistant'"
+    )
+    assert (state, code) == ("interrupted", "")
+    assert text
+    assert not any(Path(f"/proc/{pid}").exists() for pid in worker_pids(served))
+
+
 def worker_pids(served: Served) -> list[int]:
     return [int(re.findall(r"pid\D+(\d+)", line)[0]) for line in served.output if "worker_started" in line]
 

@@ -34,6 +34,34 @@ parser.add_argument("--exit-with-parent", action="store_true")
 sys.exit(run_worker(**vars(parser.parse_args())))
 """
 COMMAND = (sys.executable, "-c", ENTRY)  # what `haina worker` does
+PARENT = """
+import asyncio, signal, structlog, sys
+from app.worker.supervisor import Supervisor
+
+WORKER = \"\"\"
+import sys
+from app.worker.process import _exit_at_end_of_input
+sys.stderr.write("worker up\\\\n")
+sys.stderr.flush()
+_exit_at_end_of_input()
+\"\"\"
+
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+async def main():
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, told.set)
+    supervisor = Supervisor([], command=(sys.executable, "-c", WORKER))
+    await supervisor.start()
+    print(supervisor.status.pid, flush=True)
+    await told.wait()
+    await asyncio.sleep(0.5)  # what closing a running answer takes
+    print(supervisor.status.state, supervisor.status.pid, flush=True)
+    await supervisor.stop()
+    print(supervisor.status.state, flush=True)
+
+asyncio.run(main())
+"""
 START_WITHIN_S = 90
 
 
@@ -317,3 +345,56 @@ async def test_a_worker_that_does_not_listen_to_sigterm_is_killed(monkeypatch: p
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         pytest.fail("it still runs")
+
+
+@pytest.fixture
+def parent() -> Iterator["subprocess.Popen[str]"]:
+    """A process that keeps a worker, in a group of its own as a shell makes one."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def worker_of(parent: "subprocess.Popen[str]") -> int:
+    """Return the process id of a parent's worker, once it runs."""
+    assert parent.stdout is not None
+    assert parent.stderr is not None
+    pid = int(parent.stdout.readline())
+    while "worker up" not in parent.stderr.readline():
+        pass
+    return pid
+
+
+def test_a_ctrl_c_reaches_the_web_process_alone_which_then_ends_the_worker(parent: "subprocess.Popen[str]") -> None:
+    pid = worker_of(parent)
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    said, _ = parent.communicate(timeout=START_WITHIN_S)
+
+    assert said.splitlines() == [f"running {pid}", "stopped"]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_a_worker_does_not_outlive_its_parent_however_that_ends(
+    parent: "subprocess.Popen[str]", number: signal.Signals, send: Callable[[int, int], None]
+) -> None:
+    pid = worker_of(parent)
+    send(parent.pid, number)
+    assert parent.wait(timeout=START_WITHIN_S) == -number
+
+    wait_until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").split()[2] != "Z"  # nobody may be there to bury it
+    except FileNotFoundError:
+        return False
