@@ -19,7 +19,7 @@ from app.domain.errors import InvalidInput
 from app.domain.generation import ModelProfile
 from app.domain.models import Sampling
 from app.domain.ports import PromptFormat
-from app.worker import embedded
+from app.worker import embedded, hub
 from app.worker.baichuan import modeling, official, variants
 from app.worker.failures import LoadFailed
 from app.worker.progress import Report, reported_bars
@@ -94,9 +94,11 @@ def has_fast_bfloat16() -> bool:
 
 def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     is_embedded = choice.path == "default"
-    source = choice.path
     if is_embedded:
-        source = str(embedded.ensure_converted(data_dir=choice.data_dir, report=report))
+        folder = embedded.ensure_converted(data_dir=choice.data_dir, report=report)
+    else:
+        report("fetch", 0.05)
+        folder = hub.folder_of(choice.path, revision=choice.revision)
     report("weights", 0.5)
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
@@ -104,36 +106,32 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     with reported_bars(report, "weights", first=0.5, last=0.95):
         variant: variants.Variant | None = None
         quantize = choice.quantize
-        if official.is_official(source):
+        if official.is_official(folder):
             quantization = _quantization(choice.quantize, dtype=dtype)
-            found = official.load(Path(source), dtype=dtype, device=_device(), quantization=quantization)
+            found = official.load(folder, dtype=dtype, device=_device(), quantization=quantization)
             model, tokenizer, variant = found.model, found.tokenizer, found.variant
             if variant.is_packed:
                 quantize = "4bit" if found.is_kept_packed else "none"
         else:
             modeling.register()
-            model, tokenizer = _load_standard(source, choice=choice, dtype=dtype)
+            model, tokenizer = _load_standard(folder, choice=choice, dtype=dtype)
     model.eval()
     report("warm_up", 0.95)
     _warm_up(model)
     return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
 
 
-def _load_standard(source: str, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
+def _load_standard(folder: Path, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
     """Load what transformers knows by itself."""
-    where: dict[str, Any] = {"trust_remote_code": False, "revision": choice.revision}
-    if Path(source).is_dir():
-        if not (Path(source) / "config.json").is_file():
-            raise LoadFailed(f"there is no config.json in {source}")
-        where["local_files_only"] = True
-    elif source.startswith((".", "/", "~")):
-        raise LoadFailed(f"there is no folder {source}")
-    config = AutoConfig.from_pretrained(source, **where)
-    tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if not (folder / "config.json").is_file():
+        raise LoadFailed(f"there is no config.json in {folder}")
+    config = AutoConfig.from_pretrained(folder, **where)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **where)
     if not getattr(tokenizer, "is_fast", False):
-        raise LoadFailed(f"the model {source} has no fast tokenizer (tokenizer.json)")
+        raise LoadFailed(f"the model {folder} has no fast tokenizer (tokenizer.json)")
     model = AutoModelForCausalLM.from_pretrained(
-        source,
+        folder,
         config=config,
         dtype=dtype,
         device_map={"": _device()} if torch.cuda.is_available() else None,

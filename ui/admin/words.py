@@ -70,6 +70,7 @@ CONSOLE: Mapping[str, Mapping[Language, str]] = {
     "engine.loading": {"en": "Loading, {percent} %", "zh": "正在加载，{percent} %"},
     "engine.down": {"en": "Not reachable", "zh": "连不上"},
     "loading.libraries": {"en": "starting the engine", "zh": "启动推理引擎"},
+    "loading.fetch": {"en": "fetching the files", "zh": "下载文件"},
     "loading.convert": {"en": "converting", "zh": "转换"},
     "loading.weights": {"en": "reading the weights", "zh": "读取权重"},
     "loading.warm_up": {"en": "warming up", "zh": "预热"},

@@ -37,10 +37,10 @@ class Official:
     """Whether the model runs on the 4-bit weights that the folder holds."""
 
 
-def is_official(source: str) -> bool:
+def is_official(folder: Path) -> bool:
     """Whether this is a folder in the official layout."""
     try:
-        config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "baichuan"
