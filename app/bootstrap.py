@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from fastapi import FastAPI
 
+from app import logs
 from app.domain.errors import ChatError, StorageFailure, StorageFull, StorageReadOnly
 from app.domain.models import now
 from app.domain.ports import Engine, Filter, PromptFormat, Storage
@@ -33,7 +34,7 @@ from app.services.queue import FairQueue
 from app.services.services import Services
 from app.services.stats import Stats
 from app.services.turns import Journal, Turns
-from app.settings import SCRIPTED, InvalidSettings, Settings
+from app.settings import PREFIX, SCRIPTED, InvalidSettings, Settings
 from app.web.application import Door, Front, create
 from app.web.closing import Closing
 from app.worker.supervisor import Supervisor
@@ -218,7 +219,8 @@ def _supervisor(settings: Settings) -> Supervisor:
             *("--quantize", model.quantize),
             *("--slots", str(model.slots)),
             *("--data", str(settings.data_dir)),
-        ]
+        ],
+        environment={f"{PREFIX}LOG__FORMAT": logs.format_of(settings.log)},  # its log goes through us to our terminal
     )
 
 

@@ -108,7 +108,9 @@ def serve(
     worker: Annotated[bool, typer.Option(help="Start a local worker unless an engine URL is set.")] = True,
 ) -> None:
     """Start the web, and a local worker unless an engine URL is set."""
-    settings = _settings(**_given(data_dir=data, server=_given(host=host, port=port)))
+    settings = _settings(**_given(data_dir=data))
+    if changes := _given(host=host, port=port):  # checked as the environment's are, which have to be sound as well
+        settings = _settings(**_given(data_dir=data), server=changes)
     if not worker and not settings.engine.url:
         raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
     from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import Literal
 
 import structlog
 
@@ -11,7 +12,7 @@ from app.settings import LogSettings
 def configure(settings: LogSettings) -> None:
     """Set up structlog and the libraries' loggers. Call once, from the command line."""
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    is_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+    is_json = format_of(settings) == "json"
     renderer = structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[
@@ -25,3 +26,10 @@ def configure(settings: LogSettings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def format_of(settings: LogSettings) -> Literal["console", "json"]:
+    """Return the format that is set, or the one that suits our standard error."""
+    if settings.format != "auto":
+        return settings.format
+    return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"

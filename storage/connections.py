@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import aiosqlite
@@ -31,7 +32,8 @@ SQLITE, POSTGRESQL = "sqlite+aiosqlite", "postgresql+psycopg"
 BUSY_TIMEOUT_MS = 5000
 _READERS = 8
 
-_PRAGMAS = (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL")
+_WAL = "journal_mode=WAL"
+_PRAGMAS = (f"busy_timeout={BUSY_TIMEOUT_MS}", _WAL, "foreign_keys=ON", "synchronous=NORMAL")
 """Of every connection. The first comes first: setting WAL may have to wait for another process."""
 
 
@@ -92,11 +94,26 @@ def connect_sqlite(file: Path, *, mode: str = "rw", pragmas: Iterable[str] = _PR
     )
     try:
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+            _set(connection, pragma)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _set(connection: sqlite3.Connection, pragma: str) -> None:
+    """Set a pragma. The switch to WAL does not wait for another process as all else does, so it is tried again."""
+    deadline = monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not (is_busy and pragma == _WAL and monotonic() < deadline):
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def sqlite_engine(file: Path, *, is_writer: bool) -> AsyncEngine:

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
@@ -59,6 +59,7 @@ class Supervisor:
         arguments: Sequence[str],
         *,
         command: Sequence[str] = WORKER_COMMAND,
+        environment: Mapping[str, str] | None = None,
         first_delay_s: float = 0.5,
         longest_delay_s: float = 30.0,
         healthy_after_s: float = _HEALTHY_AFTER_S,
@@ -66,11 +67,13 @@ class Supervisor:
     ) -> None:
         """`arguments` go behind the command: `--model`, `--dtype`, …; host, port and the rest are added here.
 
-        `errors` takes what the worker writes to its standard error; left out, it goes to ours.
+        `environment` goes over ours. `errors` takes what the worker writes to its standard error; left out, it goes
+        to ours.
         """
         self.token = secrets.token_urlsafe(32)
         self._port = _free_port()
         self._command = [*command, *arguments, "--host", "127.0.0.1", "--port", str(self._port), "--exit-with-parent"]
+        self._environment = dict(environment or {})
         self._first_delay_s = first_delay_s
         self._longest_delay_s = longest_delay_s
         self._healthy_after_s = healthy_after_s
@@ -150,7 +153,7 @@ class Supervisor:
             stdin=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # a terminal's Ctrl-C is for us: running answers are closed before the worker ends
-            env=os.environ | {TOKEN_VARIABLE: self.token},
+            env=os.environ | self._environment | {TOKEN_VARIABLE: self.token},
         )
         self._state = SupervisorState.RUNNING
         _log.info("worker_started", pid=self._process.pid, port=self._port)

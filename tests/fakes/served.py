@@ -21,8 +21,12 @@ _SETUP = re.compile(r"(http://\S+/setup\?token=\S+)")
 class Served:
     """A server that can be asked, killed and started again on the same data folder."""
 
-    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
-        """Nothing runs yet; `settings` are environment variables."""
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None, is_in_shell: bool = False) -> None:
+        """Nothing runs yet; `settings` are environment variables.
+
+        `is_in_shell`: it has a process group of its own, all of which hears a Ctrl-C.
+        """
+        self._is_in_shell = is_in_shell
         self.data_dir = data_dir
         self.settings = dict(settings or {})
         self.url = ""
@@ -48,7 +52,7 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # a group of its own, as a shell makes one
+            start_new_session=self._is_in_shell,
         )
         self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
         self._listener.start()
@@ -97,10 +101,10 @@ class Served:
             self._listener.join(10)
 
     def stop(self, by: signal.Signals = signal.SIGINT) -> int:
-        """As Ctrl-C at a terminal does, which tells every process of the group; return the exit code."""
+        """As Ctrl-C does, or a service manager; return the exit code."""
         assert self._process is not None
         if self._process.poll() is None:
-            os.killpg(self._process.pid, by)
+            (os.killpg if self._is_in_shell else os.kill)(self._process.pid, by)
         try:
             return self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:

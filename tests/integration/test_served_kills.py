@@ -136,7 +136,7 @@ def test_a_killed_worker_is_one_clear_error_and_comes_back(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_ctrl_c_in_mid_answer_closes_it_as_interrupted_and_leaves_nothing_running(tmp_path: Path) -> None:
-    served = Served(data_dir_with_model(tmp_path)).start()
+    served = Served(data_dir_with_model(tmp_path), is_in_shell=True).start()
     served.wait_for("/readyz", timeout_s=120)
     shown: list[str] = []
     visitor = Visitor(served)

@@ -118,7 +118,7 @@ def test_there_is_one_head_and_one_base() -> None:
 
 
 async def test_starting_twice_at_once_migrates_once(blank_url: str) -> None:
-    await asyncio.gather(*(schema.upgrade(blank_url) for _ in range(4)))
+    await asyncio.gather(*(schema.upgrade(blank_url) for _ in range(16)))
     assert scalar(blank_url, "SELECT count(*) FROM alembic_version") == 1
 
 
