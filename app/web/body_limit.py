@@ -30,16 +30,19 @@ class BodyLimit:
             return
         request = Request(scope)
         limit = PROGRAM_LIMIT if is_for_programs(scope["path"]) else PAGE_LIMIT
-        refusal = self._respond(request, RequestTooLarge(limit_mib=limit // MIB))
         length = request.headers.get("content-length", "")
         if length.isascii() and length.isdigit() and (len(length) > len(str(limit)) or int(length) > limit):
-            await refusal(scope, receive, send)
+            await self._refuse(request, receive, send, limit=limit)
             return
         body = _Counted(receive, send, limit=limit)
         with suppress(_TooLarge):  # where nobody between made an answer of it
             await self._app(scope, body.receive, body.send)
         if body.is_too_large and not body.is_answered:
-            await refusal(scope, receive, send)
+            await self._refuse(request, receive, send, limit=limit)
+
+    async def _refuse(self, request: Request, receive: Receive, send: Send, *, limit: int) -> None:
+        refusal = self._respond(request, RequestTooLarge(limit_mib=limit // MIB))
+        await refusal(request.scope, receive, send)
 
 
 class _TooLarge(Exception):
