@@ -5,6 +5,7 @@ Exit codes: 0 done · 1 a check found something · 2 wrong usage or settings · 
 
 import asyncio
 import errno
+import gc
 import io
 import json
 import sys
@@ -113,6 +114,7 @@ def serve(
         settings = _settings(**_given(data_dir=data), server=changes)
     if not worker and not settings.engine.url:
         raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
+    gc.disable()  # what is imported stays; searching it for garbage would take a fifth of the start
     from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
 
     sys.exit(server.run(settings))
