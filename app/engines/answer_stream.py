@@ -1,12 +1,12 @@
 """From the events of a completion to deltas and one finish; both OpenAI shapes end here."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import orjson
 
-from app.domain.errors import EngineDied, EngineRefused
+from app.domain.errors import ChatError, EngineDied, EngineRefused
 from app.domain.generation import Delta, Finish, FinishReason
 from app.engines.refusals import refusal_of
 
@@ -26,7 +26,7 @@ _REASONS = {
 async def read_answer(
     events: AsyncGenerator[list[bytes], None], *, text_of: TextOf
 ) -> AsyncGenerator[Delta | Finish, None]:
-    """Yield the deltas of a stream and its Finish; closes `events` in every case.
+    """Yield a delta for each batch of events that has text, and the Finish; closes `events` in every case.
 
     Raises EngineDied where the stream breaks off, EngineRefused where it is not what it should be, and what an error
     event stands for.
@@ -34,26 +34,47 @@ async def read_answer(
     reader = _AnswerReader(text_of)
     async with aclosing(events):
         async for batch in events:
-            for data in batch:
-                if data == _DONE:
-                    yield reader.finish()
-                    return
-                delta = reader.read(data)
-                if delta is not None:
-                    yield delta
+            for item in reader.read(batch):
+                yield item
+            if reader.is_done:
+                return
     yield reader.finish()
 
 
 class _AnswerReader:
-    """Reads events, one by one, and keeps what the Finish will say."""
+    """Reads events and keeps what the Finish will say."""
 
     def __init__(self, text_of: TextOf) -> None:
+        self.is_done = False
         self._text_of = text_of
         self._reason: FinishReason | None = None
         self._prompt_tokens = 0
         self._completion_tokens = 0
 
-    def read(self, data: bytes) -> Delta | None:
+    def read(self, batch: Sequence[bytes]) -> Iterator[Delta | Finish]:
+        """Yield what came together as one delta, then the Finish where it is there; a fault after what came before."""
+        before = self._completion_tokens
+        texts: list[str] = []
+        fault: ChatError | None = None
+        for data in batch:
+            if data == _DONE:
+                self.is_done = True
+                break
+            try:
+                texts.append(self._text(data))
+            except ChatError as error:
+                fault = error
+                break
+        text, tokens = "".join(texts), self._completion_tokens - before
+        if text or tokens > 0:
+            yield Delta(text, tokens)
+        if fault is not None:
+            raise fault
+        if self.is_done:
+            yield self.finish()
+
+    def _text(self, data: bytes) -> str:
+        """Return the text of one event, and count its tokens."""
         try:
             event = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -68,20 +89,18 @@ class _AnswerReader:
         if not isinstance(choices, list):
             raise _unreadable("choices")
         if not choices:
-            return None
+            return ""
         choice = choices[0]
         if not isinstance(choice, dict):
             raise _unreadable("choice")
         self._take_reason(choice.get("finish_reason"))
-        tokens = self._completion_tokens - before
         ids = choice.get("token_ids")
-        if tokens == 0 and isinstance(ids, list):
-            tokens = len(ids)
-            self._completion_tokens += tokens
+        if self._completion_tokens == before and isinstance(ids, list):
+            self._completion_tokens += len(ids)
         text = self._text_of(choice)
         if not isinstance(text, str | None):
             raise _unreadable("text")
-        return Delta(text or "", tokens) if text or tokens > 0 else None
+        return text or ""
 
     def finish(self) -> Finish:
         if self._reason is None:

@@ -192,10 +192,8 @@ class Chat:
         else:
             turn.stop()
 
-    async def read(
-        self, account: Account, turn_id: str, *, after: int = 0, gather_s: float = 0.0
-    ) -> AsyncIterator[Sequence[Numbered]]:
-        """Yield a turn's events after number `after`, to its end; in batches of what came within `gather_s` seconds.
+    async def read(self, account: Account, turn_id: str, *, after: int = 0) -> AsyncIterator[Sequence[Numbered]]:
+        """Yield a turn's events after number `after`, to its end.
 
         A turn that this process no longer knows is told from the saved answer.
         Raises NotFound for a turn that is unknown or somebody else's.
@@ -205,7 +203,7 @@ class Chat:
             answer = await self._own_answer(account, turn_id)
             yield [Numbered(after + 1, Ended(answer=answer))]
             return
-        async for batch in turn.log.read(after, gather_s=gather_s):
+        async for batch in turn.log.read(after):
             yield batch
 
     # Inside

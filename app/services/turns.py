@@ -28,8 +28,6 @@ class TurnLog:
         self._events: list[TurnEvent] = []
         self._readers: set[asyncio.Future[None]] = set()
         """Those who wait for the next event."""
-        self._gathering: set[asyncio.Future[None]] = set()
-        """Those who wait for more than one; the end wakes them."""
         self.is_ended = False
 
     def append(self, event: TurnEvent) -> None:
@@ -38,15 +36,12 @@ class TurnLog:
             raise RuntimeError("a turn ends once")
         self._events.append(event)
         self.is_ended = isinstance(event, Ended)
-        for reader in self._readers | self._gathering if self.is_ended else self._readers:
+        for reader in self._readers:
             _wake(reader)
 
-    async def read(
-        self, after: int = 0, *, beat_s: float = 15.0, gather_s: float = 0.0
-    ) -> AsyncIterator[Sequence[Numbered]]:
+    async def read(self, after: int = 0, *, beat_s: float = 15.0) -> AsyncIterator[Sequence[Numbered]]:
         """Yield what came after number `after`, in batches as large as they have grown meanwhile; end after `Ended`.
 
-        After a batch what comes within `gather_s` seconds is gathered for the next one; the end is not waited for.
         Where nothing comes for `beat_s` seconds an empty batch does, so that a reader can show that it lives.
         """
         n = max(0, after)
@@ -55,26 +50,24 @@ class TurnLog:
             if batch:
                 n += len(batch)
                 yield batch
-                if gather_s and not self.is_ended:
-                    await self._sleep(self._gathering, gather_s)
             elif self.is_ended:
                 return
             else:
-                await self._sleep(self._readers, beat_s)
+                await self._wait(beat_s)
                 if len(self._events) == n and not self.is_ended:
                     yield []
 
-    async def _sleep(self, sleepers: "set[asyncio.Future[None]]", seconds: float) -> None:
-        """Wait among the sleepers, at most so long."""
+    async def _wait(self, seconds: float) -> None:
+        """Wait for the next event, at most so long."""
         loop = asyncio.get_running_loop()
         reader: asyncio.Future[None] = loop.create_future()
         alarm = loop.call_later(seconds, _wake, reader)
-        sleepers.add(reader)
+        self._readers.add(reader)
         try:
             await reader
         finally:
             alarm.cancel()
-            sleepers.discard(reader)
+            self._readers.discard(reader)
 
 
 def _wake(reader: "asyncio.Future[None]") -> None:

@@ -25,7 +25,6 @@ from app.services.services import Services
 from app.web.closing import Closing
 from app.web.errors import openai_error
 from app.web.fields import Name, Text, require_storable
-from app.web.turn_stream import GATHER_S
 
 MAX_MESSAGES = 1000
 _MAX_TOKENS = 1_000_000
@@ -228,7 +227,7 @@ class _Answer:
         is_over = False
         try:
             yield self._chunk({"role": "assistant", "content": ""})
-            async with aclosing(self._chat.read(self._account, self._id, gather_s=GATHER_S)) as batches:  # type: ignore[type-var]
+            async with aclosing(self._chat.read(self._account, self._id)) as batches:  # type: ignore[type-var]
                 async for batch in self._closing.until(batches):
                     text = "".join(one.event.text for one in batch if isinstance(one.event, Released))
                     out = self._chunk({"content": text}) if text else b"" if batch else b": beat\n\n"
@@ -244,7 +243,7 @@ class _Answer:
                 await self._chat.stop(self._account, self._id)
 
     async def _end(self) -> Ended:
-        async for batch in self._closing.until(self._chat.read(self._account, self._id, gather_s=GATHER_S)):
+        async for batch in self._closing.until(self._chat.read(self._account, self._id)):
             if batch and isinstance(batch[-1].event, Ended):
                 return batch[-1].event
         raise ServerStopping

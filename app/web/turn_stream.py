@@ -1,7 +1,6 @@
 """`GET /turns/{id}/events`: a turn's log as server-sent events, rendered block by block, for the page.
 
-An event's id is its place in the log, so a browser that lost the line goes on where it was (`Last-Event-ID`). What came
-within a tenth of a second is sent as one event: the eye does not see the difference, the processor does.
+An event's id is its place in the log, so a browser that lost the line goes on where it was (`Last-Event-ID`).
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,7 +19,6 @@ from app.web.closing import Closing
 from app.web.doorkeeper import account_of
 from app.web.language import language_of
 
-GATHER_S = 0.1
 _PLACE_DIGITS = 9
 
 DrawAnswer = Callable[[Message, Language], dict[str, object]]
@@ -37,7 +35,7 @@ def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer, closing: Closing
         language = language_of(request)
 
         reader = _Reader(markdown.stream(), language=language, draw=draw, after=position)
-        batches = chat.read(account, turn_id, gather_s=GATHER_S)
+        batches = chat.read(account, turn_id)
         first = await anext(batches)  # an unknown turn is a 404, not a broken stream
         return StreamingResponse(
             reader.read(first, batches, closing=closing),

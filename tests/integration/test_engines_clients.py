@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from app.domain.errors import (
 )
 from app.domain.generation import ChatMessage, Delta, EngineState, Finish, GenerationRequest, Prompt
 from app.domain.models import Sampling
+from app.engines import sse_client
 from app.engines.completions import CompletionsEngine
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -167,7 +168,7 @@ class TestAnswers:
             event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 3}}),
         ]
         items = await ask(RawServer(talk=says(HEAD, *stream, b"data: [DONE]\n\n")))
-        assert [item.tokens for item in items if isinstance(item, Delta)] == [2, 1]
+        assert sum(item.tokens for item in items if isinstance(item, Delta)) == 3
         assert isinstance(items[-1], Finish)
         assert (items[-1].prompt_tokens, items[-1].completion_tokens) == (3, 3)
 
@@ -196,6 +197,53 @@ class TestAnswers:
             with pytest.raises(InvalidInput):
                 await anext(engine.generate(GenerationRequest(id="t", owner="a", messages=(ChatMessage("user", "x"),))))  # type: ignore[arg-type]
         assert raw.requests == []
+
+
+class TestGathering:
+    async def test_the_first_piece_comes_at_once_the_next_together_and_the_end_is_not_slept_through(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sse_client, "GATHER_S", 1000.0)
+        monkeypatch.setattr(sse_client, "GATHER_S_A_STREAM", 1000.0)
+        is_read = asyncio.Event()
+
+        async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(HEAD + chunk("a"))
+            await is_read.wait()
+            for piece in (chunk("b"), chunk("c", "stop"), b"data: [DONE]\n\n"):
+                writer.write(piece)
+                await writer.drain()
+
+        texts = []
+        async with serving(RawServer(talk=talk)) as raw, client(raw) as engine:
+            async for item in engine.generate(REQUEST):
+                is_read.set()
+                texts.append(item.text if isinstance(item, Delta) else item)
+        assert texts[:-1] == ["a", "bc"]
+
+    async def test_the_more_streams_run_the_longer_a_read_is_put_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pauses: asyncio.Queue[float] = asyncio.Queue()
+
+        async def sleep(_: sse_client._Pause, seconds: float) -> None:
+            await pauses.put(seconds)
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(HEAD + chunk("a"))
+            await reader.read()
+
+        async def pause(answer: AsyncGenerator[Delta | Finish, None]) -> float:
+            reading = asyncio.ensure_future(anext(answer))
+            seconds = await pauses.get()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            return seconds
+
+        monkeypatch.setattr(sse_client._Pause, "sleep", sleep)
+        async with serving(RawServer(talk=talk)) as raw, client(raw) as engine:
+            answers = [engine.generate(REQUEST) for _ in range(3)]
+            for answer in answers:
+                await anext(answer)
+            assert [await pause(answer) for answer in answers] == [0.003, 0.002, 0.001]
 
 
 class TestFaults:

@@ -1,7 +1,6 @@
-"""A turn's log: read from any number, gathered or not, and never a moment after the end."""
+"""A turn's log: read from any number, as it comes, and never a moment after the end."""
 
 import asyncio
-from time import monotonic
 
 from app.domain.events import Ended, Released
 from app.domain.models import Message, MessageState, Role, new_id, now
@@ -18,8 +17,8 @@ def end() -> Ended:
     )  # fmt: skip
 
 
-async def sizes(log: TurnLog, *, gather_s: float = 0.0, after: int = 0) -> list[int]:
-    return [len(batch) async for batch in log.read(after, gather_s=gather_s)]
+async def sizes(log: TurnLog, *, after: int = 0) -> list[int]:
+    return [len(batch) async for batch in log.read(after)]
 
 
 async def write(log: TurnLog, count: int) -> None:
@@ -38,20 +37,10 @@ async def test_a_reader_gets_every_event_as_it_comes() -> None:
     assert await reading == [1] * 6
 
 
-async def test_a_gathering_reader_gets_the_first_at_once_and_the_end_without_waiting() -> None:
-    log = TurnLog()
-    began = monotonic()
-    reading = asyncio.create_task(sizes(log, gather_s=1000.0))
-    await asyncio.sleep(0)
-    await write(log, 5)
-    assert await reading == [1, 5]
-    assert monotonic() - began < 500
-
-
 async def test_who_comes_late_gets_the_rest_in_one_batch() -> None:
     log = TurnLog()
     await write(log, 5)
-    assert await sizes(log, gather_s=1000.0, after=3) == [3]
+    assert await sizes(log, after=3) == [3]
 
 
 async def test_silence_is_an_empty_batch_and_leaves_nothing_behind() -> None:
