@@ -1,4 +1,6 @@
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,7 +13,8 @@ from app.domain.errors import (
     StorageFull,
     StorageReadOnly,
 )
-from storage.connections import Duplicate, failure_of, parse, sqlite_file
+from storage import connections
+from storage.connections import Duplicate, connect_sqlite, failure_of, parse, sqlite_file
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,22 @@ def test_postgresql_s_codes_become_our_errors(name: str, kind: type[StorageFailu
     failure = failure_of(error_type("said\nDETAIL: Failing row contains (secret)"))
     assert type(failure) is kind
     assert failure.detail == "said"
+
+
+def test_the_switch_to_wal_waits_for_another_process_that_is_about_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "new.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("create table one (n)")
+        other.execute("begin immediate")
+        pauses: list[float] = []
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            other.execute("commit")
+
+        monkeypatch.setattr(connections, "sleep", pause)
+        with closing(connect_sqlite(file)) as ours:
+            assert ours.execute("pragma journal_mode").fetchone() == ("wal",)
+    assert len(pauses) == 1
