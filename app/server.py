@@ -3,6 +3,7 @@
 import errno
 import gc
 import ipaddress
+import signal
 import socket
 import sys
 
@@ -30,11 +31,18 @@ def run(settings: Settings) -> int:
     except _AddressTaken as error:
         sys.stderr.write(f"haina: {error}\n")
         return 3
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # it is ignored under nohup, and stays so
+        signal.signal(signal.SIGHUP, _terminate)
     with listener:
         try:
             return uvloop.run(_serve(settings, listener))
         except KeyboardInterrupt:  # uvicorn has shut down cleanly and sends itself the signal again
             return 0
+
+
+def _terminate(*_: object) -> None:
+    """Take a closed terminal for what uvicorn knows as the wish to stop."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):
