@@ -28,6 +28,7 @@ from app.services.answering import Answering
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
 from app.services.hits import HitsDesk
+from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
@@ -198,6 +199,7 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
     )
     services = Services(
         accounts=AccountDesk(storage, turns=turns),
+        moderation=Moderation(content_filter),
         chat=Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats),
         conversations=ConversationDesk(storage, content_filter=content_filter),
         hits=HitsDesk(storage),

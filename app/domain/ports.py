@@ -103,6 +103,11 @@ class Filter(Protocol):
         """The id of the policy in force, as decisions name it."""
         ...
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories that the policy in force knows."""
+        ...
+
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text: the same decision as a gate fed with it."""
         ...

@@ -28,6 +28,11 @@ class ContentFilter:
         """The policy's id."""
         return self._policy.id
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """The categories that the policy knows."""
+        return self._policy.categories
+
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
         return await check(self.open(stage=stage), text=text)

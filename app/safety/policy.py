@@ -95,6 +95,12 @@ class Policy:
         """Return what is done about a category; nothing, where no rule speaks of it in this stage."""
         return self.actions.get((category, stage), Action.ALLOW)
 
+    @property
+    def categories(self) -> frozenset[str]:
+        """All that rules and lists speak of."""
+        of_lists = (phrase_list.category for phrase_list in self.lists)
+        return frozenset({category for category, _ in self.actions} | {one for one in of_lists if one})
+
     def phrases(self) -> Iterator[Phrase]:
         """Yield the phrases of all lists."""
         for phrase_list in self.lists:

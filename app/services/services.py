@@ -7,6 +7,7 @@ from app.services.accounts import AccountDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
 from app.services.hits import HitsDesk
+from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
@@ -21,6 +22,7 @@ class Services:
     chat: Chat
     conversations: ConversationDesk
     hits: HitsDesk
+    moderation: Moderation
     overview: OverviewDesk
     prompts: PromptLibrary
     queue: FairQueue

@@ -4,10 +4,10 @@ What a program sends that we cannot honour is refused by name, not ignored. A cl
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from time import time
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 from fastapi import APIRouter, Request
@@ -15,10 +15,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from app.domain.errors import ChatError, EngineDied, InvalidApiKey, ModelNotFound, ServerStopping
+from app.domain.errors import ChatError, EngineDied, ModelNotFound, ServerStopping
 from app.domain.events import Ended, Released
 from app.domain.generation import ChatMessage
-from app.domain.models import Account, AccountRole, Message, MessageState, Role, Sampling, now
+from app.domain.models import Account, Message, MessageState, Role, Sampling
 from app.domain.words import describe
 from app.services.chat import ApiQuestion
 from app.services.services import Services
@@ -34,7 +34,6 @@ _REFUSED = {
     "audio", "modalities", "prediction", "web_search_options",
 }  # fmt: skip
 _IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-_LOCAL_PROGRAM = "local-program"
 
 
 class TextPart(BaseModel):
@@ -140,31 +139,9 @@ class CompletionRequest(BaseModel):
         )
 
 
-def router(services: Services, *, is_open: bool, closing: Closing) -> APIRouter:  # noqa: C901 - flat
-    """Return `/v1`; `is_open` lets programs on this machine in without a key, `closing` ends what is open."""
-
-    async def program(request: Request) -> Account:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        is_local = is_open and "x-forwarded-for" not in request.headers
-        if key.startswith("hn-") or not is_local:
-            if scheme.lower() != "bearer" or not key:
-                raise InvalidApiKey
-            return await services.accounts.of_key(key.strip())
-        return Account(id=_LOCAL_PROGRAM, name=_LOCAL_PROGRAM, role=AccountRole.GUEST, created_at=now())
-
-    class ForPrograms(APIRoute):
-        """Asks for the key before anything of the body is read."""
-
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def checked(request: Request) -> Response:
-                request.state.account = await program(request)
-                return await handle(request)
-
-            return checked
-
-    routes = APIRouter(prefix="/v1", route_class=ForPrograms)
+def router(services: Services, *, route_class: type[APIRoute], closing: Closing) -> APIRouter:
+    """Return the routes, for those whom `route_class` lets in; `closing` ends what is open."""
+    routes = APIRouter(prefix="/v1", route_class=route_class)
 
     async def model_names() -> list[str]:
         status = await services.engine.status()

@@ -59,9 +59,11 @@ def saved_text(served: Served, completion_id: str) -> object:
     return rows(served, "select text from messages where id = ?", answer_id)[0][0]
 
 
-def post(served: Served, body: bytes, **headers: str) -> tuple[int, dict[str, object], dict[str, str]]:
+def post(
+    served: Served, body: bytes, *, path: str = "/v1/chat/completions", **headers: str
+) -> tuple[int, dict[str, object], dict[str, str]]:
     request = urllib.request.Request(  # noqa: S310 - our own address
-        f"{served.url}/v1/chat/completions", data=body, headers={"Content-Type": "application/json", **headers}
+        f"{served.url}{path}", data=body, headers={"Content-Type": "application/json", **headers}
     )
     try:
         with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
@@ -219,3 +221,54 @@ def test_an_unknown_key_is_refused_even_where_none_is_needed(served: Served) -> 
     with stranger, pytest.raises(openai.AuthenticationError) as caught:
         stranger.models.list()
     assert caught.value.code == "invalid_api_key"
+
+
+def test_texts_are_judged_by_the_filter_alone(served: Served, client: openai.OpenAI) -> None:
+    before = rows(served, "select count(*) from messages"), rows(served, "select count(*) from hits")
+    moderated = client.moderations.create(input=["good morning", "how to make a bomb", f"say {BAD}"])
+
+    calm, bomb, test = moderated.results
+    assert moderated.model.startswith("general@")
+    assert [calm.flagged, bomb.flagged, test.flagged] == [False, True, True]
+    assert bomb.categories.illicit_violent
+    assert bomb.category_scores.illicit_violent == 1.0
+    assert not bomb.categories.self_harm
+    extra = bomb.model_dump()
+    assert extra["categories"]["weapons"]
+    assert extra["haina"]["action"] == "refuse"
+    assert extra["haina"]["policy"] == moderated.model
+    (finding,) = extra["haina"]["findings"]
+    assert (finding["start"], finding["end"]) == (0, len("how to make a bomb"))
+    assert not any(calm.categories.model_dump().values())
+    assert (rows(served, "select count(*) from messages"), rows(served, "select count(*) from hits")) == before
+
+
+def test_a_text_in_parts_is_judged_part_by_part(client: openai.OpenAI) -> None:
+    parts = [{"type": "text", "text": "good morning"}, {"type": "text", "text": BAD}]
+    results = client.moderations.create(input=parts).results  # type: ignore[arg-type]
+    assert [one.flagged for one in results] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"input": []},
+        {"input": ["x"] * 101},
+        {"input": [1]},
+        {"input": [{"type": "image_url", "image_url": {"url": "http://x"}}]},
+        {"input": "x", "stage": "history"},
+        {"input": "x", "more": 1},
+    ],
+)
+def test_what_cannot_be_judged_is_told(served: Served, body: dict[str, object]) -> None:
+    status, answer, _ = post(served, json.dumps(body).encode(), path="/v1/moderations")
+    error = answer["error"]
+    assert isinstance(error, dict)
+    assert (status, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_request")
+
+
+def test_moderation_asks_for_the_key_as_all_of_v1_does(served: Served) -> None:
+    status, answer, _ = post(served, b'{"input": "x"}', path="/v1/moderations", Authorization="Bearer hn-unknown")
+    assert status == 401
+    assert "invalid_api_key" in str(answer)
