@@ -128,9 +128,11 @@ def write(planned: Plan, target: Path, *, advance: Advance = lambda _: None) -> 
     lock = target.with_name(f"{target.name}.lock")
     try:
         with FileLock(lock, timeout=0):
-            require_free(target, source=planned.source)  # another run may just have finished
-            _write(planned, target, advance=advance)
-            lock.unlink(missing_ok=True)
+            try:
+                require_free(target, source=planned.source)  # another run may just have finished
+                _write(planned, target, advance=advance)
+            finally:
+                lock.unlink(missing_ok=True)  # while it is held: filelock sees that a file it waited for has gone
     except Timeout as error:
         raise LoadFailed(f"another process is converting to {target}") from error
     except OSError as error:
@@ -247,7 +249,9 @@ def _write(planned: Plan, target: Path, *, advance: Advance) -> None:
     record = _begin(planned, folder)
     done = {shard.name for shard in planned.shards if _is_done(folder, record, shard)}
     missing = sum(shard.size_bytes for shard in planned.shards if shard.name not in done)
-    _require_room(folder, missing + _SMALL_FILES_BYTES)
+    _require_room(target.parent, missing + _SMALL_FILES_BYTES)
+    folder.mkdir(exist_ok=True)
+    _keep(folder, record)
     for shard in planned.shards:
         if shard.name in done:
             advance(shard.size_bytes)
@@ -289,8 +293,6 @@ def _begin(planned: Plan, folder: Path) -> dict[str, Any]:
         if isinstance(found, dict) and found | {"shards": {}} == fresh and isinstance(found["shards"], dict):
             return found
         shutil.rmtree(folder)
-    folder.mkdir()
-    _keep(folder, fresh)
     return fresh
 
 
@@ -318,5 +320,5 @@ def _require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise LoadFailed(
-            f"no room for the model in {folder.parent}: {needed // 10**6} MB are needed, {free // 10**6} MB are free"
+            f"no room for the model in {folder}: {needed // 10**6} MB are needed, {free // 10**6} MB are free"
         )

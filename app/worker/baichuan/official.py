@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -135,14 +136,18 @@ def llama_config(official: dict[str, Any], variant: variants.Variant, *, vocab_s
     optional = ("rms_norm_eps", "hidden_act", "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")
     kind = BaichuanAlibiConfig if variant.has_alibi else LlamaConfig
     rotation = official.get("rope_parameters") or official  # as transformers 5 writes it, or as it was
-    return kind(
-        vocab_size=vocab_size,
-        **{name: official[name] for name in (*_SHAPE, *optional) if name in official},
-        num_key_value_heads=official["num_attention_heads"],
-        max_position_embeddings=official.get("model_max_length") or official.get("max_position_embeddings", 4096),
-        rope_parameters={"rope_type": "default", "rope_theta": float(rotation.get("rope_theta", 10000.0))},
-        tie_word_embeddings=False,
-    )
+    try:
+        return kind(
+            vocab_size=vocab_size,
+            **{name: official[name] for name in (*_SHAPE, *optional) if name in official},
+            num_key_value_heads=official["num_attention_heads"],
+            max_position_embeddings=official.get("model_max_length") or official.get("max_position_embeddings", 4096),
+            rope_parameters={"rope_type": "default", "rope_theta": float(rotation.get("rope_theta", 10000.0))},
+            tie_word_embeddings=False,
+        )
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise LoadFailed(f"the config.json holds what it should not: {reason}") from error
 
 
 def tokenizer_of(folder: Path) -> Tokenizer:

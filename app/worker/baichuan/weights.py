@@ -20,7 +20,7 @@ from app.worker.failures import LoadFailed
 HEAD = "lm_head.weight"
 _BUFFERS = ("rotary_emb.", "alibi_mask", "future_mask", ".weight.")
 """Parts of names that stand for what is computed anew, or (the last one) for what `quantized` reads."""
-_ROWS = 4096
+_ROWS = 1024
 """How many rows are normalised at once."""
 
 
