@@ -134,6 +134,8 @@ def write(planned: Plan, target: Path, *, advance: Advance = lambda _: None) -> 
             finally:
                 lock.unlink(missing_ok=True)  # while it is held: filelock sees that a file it waited for has gone
     except Timeout as error:
+        if not lock.exists():  # filelock tries on where no file can be made, as in /proc
+            raise InvalidInput(f"nothing can be written to {target.parent}") from error
         raise LoadFailed(f"another process is converting to {target}") from error
     except OSError as error:
         if error.errno not in _FULL:
@@ -291,6 +293,8 @@ def _begin(planned: Plan, folder: Path) -> dict[str, Any]:
                 raise InvalidInput(f"{folder} is in the way, and no conversion has left it: move it first") from error
             found = None
         if isinstance(found, dict) and found | {"shards": {}} == fresh and isinstance(found["shards"], dict):
+            for unfinished in folder.glob(f"*{UNFINISHED}"):
+                unfinished.unlink()
             return found
         shutil.rmtree(folder)
     return fresh
