@@ -174,6 +174,24 @@ def models_list() -> None:
         typer.echo(f"{model.name}\t{model.size_bytes / 1e6:,.0f} MB\t{model.path}")
 
 
+@models_app.command("convert")
+def models_convert(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A folder in Baichuan's official layout, or a hub id.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not be there yet.")],
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the weights; auto keeps the source's.")] = "auto",
+    revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+) -> None:
+    """Write an official checkpoint anew as a standard one; run it again to go on after a stop."""
+    from app.worker.baichuan.conversion import convert  # noqa: PLC0415 - as above
+    from app.worker.failures import LoadFailed  # noqa: PLC0415 - as above
+
+    try:
+        convert(source, target, dtype=dtype, revision=revision or None)
+    except LoadFailed as error:
+        _fail(str(error), UNREACHABLE)
+    typer.echo(f"converted to {target}")
+
+
 @prompts_app.command("list")
 def prompts_list() -> None:
     """List the templates in the database with their live versions."""

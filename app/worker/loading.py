@@ -154,8 +154,8 @@ def _described(
     vocabulary = Vocabulary(tokenizer)
     config = model.config.get_text_config()
     prompt_format = _prompt_format(vocabulary)
-    if variant is None and prompt_format is not None and prompt_format.name == "baichuan2":
-        variant = variants.BAICHUAN2  # in a layout that transformers knows: converted by somebody
+    if variant is None and prompt_format is not None:  # in a layout that transformers knows: converted by somebody
+        variant = {"baichuan": variants.BAICHUAN, "baichuan2": variants.BAICHUAN2}.get(prompt_format.name)
     format_ids = prompt_format.stop_token_ids if prompt_format else ()
     stop_token_ids = tuple(dict.fromkeys((*_stop_token_ids(model), *format_ids)))
     context_length = int(config.max_position_embeddings)

@@ -1,10 +1,12 @@
-"""How far a load is: stages and numbers for `/health`, lines for the log."""
+"""How far a load is: stages and numbers for `/health`, lines for the log. And a conversion, on the terminal."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
+import typer
 
 Report = Callable[[str, float], None]
 """Takes a stage and how far the whole load is, 0 to 1."""
@@ -53,3 +55,21 @@ def reported_bars(report: Report, stage: str, *, first: float, last: float) -> I
         yield
     finally:
         set_tqdm_hook(previous)
+
+
+@contextmanager
+def shown_bytes(size_bytes: int, *, label: str) -> Iterator[Callable[[int], None]]:
+    """Yield what takes the bytes that were done: a bar on a terminal shows them, elsewhere a line for each tenth."""
+    if sys.stderr.isatty():
+        with typer.progressbar(length=size_bytes, label=label, file=sys.stderr) as bar:
+            yield bar.update
+        return
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        tenths, done = done * 10 // size_bytes, done + count
+        if done * 10 // size_bytes > tenths:
+            typer.echo(f"{label}: {done * 100 // size_bytes} % of {size_bytes / 1e6:,.0f} MB", err=True)
+
+    yield advance

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
+from app.worker.baichuan import conversion
 from app.worker.loading import LoadedModel, ModelChoice, load
 
 DATA = Path(__file__).parents[1] / "data"
@@ -39,16 +41,18 @@ def folder_of(name: str, parent: Path) -> Path:
     return folder
 
 
-def made_up(folder: Path, *, has_alibi: bool, vocab_size: int = 600, hidden: int = 256, inner: int = 512) -> Path:
+def made_up(
+    folder: Path, *, has_alibi: bool, vocab_size: int = 600, hidden: int = 256, inner: int = 512, layers: int = 2
+) -> Path:
     """Write a random checkpoint in the official layout, whose shapes suit every kernel as the real ones do."""
     torch.manual_seed(11)
     shutil.copytree(DATA / ("tiny-13b-chat" if has_alibi else "tiny-7b-chat"), folder)
     shutil.copyfile(TOKENIZER, folder / "tokenizer.model")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": 2, "num_attention_heads": 8}
+    config |= {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": 8}
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": vocab_size}))
     shapes = {"model.embed_tokens.weight": (vocab_size, hidden), "lm_head.weight": (vocab_size, hidden)}
-    for layer in ("model.layers.0", "model.layers.1"):
+    for layer in (f"model.layers.{at}" for at in range(layers)):
         shapes |= {
             f"{layer}.self_attn.W_pack.weight": (3 * hidden, hidden),
             f"{layer}.self_attn.o_proj.weight": (hidden, hidden),
@@ -57,10 +61,36 @@ def made_up(folder: Path, *, has_alibi: bool, vocab_size: int = 600, hidden: int
             f"{layer}.mlp.down_proj.weight": (hidden, inner),
         }
     weights = {name: torch.randn(shape) * 0.06 for name, shape in shapes.items()}
-    norms = ["norm", *(f"layers.{at}.{one}_layernorm" for at in (0, 1) for one in ("input", "post_attention"))]
+    norms = ["norm", *(f"layers.{at}.{one}_layernorm" for at in range(layers) for one in ("input", "post_attention"))]
     weights |= {f"model.{norm}.weight": torch.rand(hidden) + 0.5 for norm in norms}
     torch.save(weights, folder / "pytorch_model.bin")
     return folder
+
+
+def sharded(folder: Path, *, parts: int, as_safetensors: bool = False) -> Path:
+    """Divide a checkpoint's weights among files with an index, as the larger official ones are."""
+    weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    (folder / "pytorch_model.bin").unlink()
+    names = list(weights)
+    places: dict[str, str] = {}
+    for part in range(parts):
+        stem, ending = ("model", "safetensors") if as_safetensors else ("pytorch_model", "bin")
+        file = f"{stem}-{part + 1:05}-of-{parts:05}.{ending}"
+        chosen = {name: weights[name] for name in names[len(names) * part // parts : len(names) * (part + 1) // parts]}
+        if as_safetensors:
+            save_file(chosen, folder / file)
+        else:
+            torch.save(chosen, folder / file)
+        places |= dict.fromkeys(chosen, file)
+    (folder / f"{stem}.{ending}.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+def converted(folder: Path, **options: Any) -> Path:
+    """Convert a checkpoint into a folder beside it, as `haina models convert` does."""
+    target = folder.with_name(f"{folder.name}-converted")
+    conversion.write(conversion.plan(folder, name=folder.name, **options), target)
+    return target
 
 
 def as_first_generation(tokenizer: Path) -> Path:

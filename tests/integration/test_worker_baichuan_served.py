@@ -13,16 +13,19 @@ from app.worker.loading import ModelChoice
 from app.worker.metrics import Metrics
 from app.worker.server import Host, create_app
 from app.worker.serving import load_served
-from tests.fakes.checkpoints import NAMES, folder_of, golden
+from tests.fakes.checkpoints import NAMES, converted, folder_of, golden
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[(name, is_converted) for name in NAMES for is_converted in (False, True)], ids=str)
 async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
     """A checkpoint's name and a client of a worker that serves it."""
-    name: str = request.param
+    name, is_converted = request.param
+    folder = folder_of(name, tmp_path)
+    if is_converted:
+        folder = converted(folder)
     metrics = Metrics()
     served = load_served(
-        ModelChoice(path=str(folder_of(name, tmp_path)), dtype="float32", data_dir=tmp_path),
+        ModelChoice(path=str(folder), dtype="float32", data_dir=tmp_path),
         slots=2, queue_limit=8, metrics=metrics, report=lambda _, __: None,
     )  # fmt: skip
     thread = threading.Thread(target=served.engine.run)

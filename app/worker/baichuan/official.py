@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -23,6 +24,8 @@ from app.worker.failures import LoadFailed
 from prompts.formats import sentencepiece_model
 
 _log = structlog.get_logger()
+CONVERTED = "haina"
+"""In the config.json of a folder that `haina models convert` has written: rows of `lm_head` are normalised there."""
 _SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
@@ -38,25 +41,31 @@ class Official:
 
 
 def is_official(folder: Path) -> bool:
-    """Whether this is a folder in the official layout."""
+    """Whether this is a folder in the official layout, or a converted one that transformers cannot be left alone with.
+
+    The latter are 13B, whose class it lacks, and packed weights: it does not see where bitsandbytes cannot run them.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("model_type") == "baichuan"
+    if not isinstance(config, dict):
+        return False
+    return config.get("model_type") == "baichuan" or (CONVERTED in config and "quantization_config" in config)
 
 
 def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAndBytesConfig | None) -> Official:
     """Load the model. Raises LoadFailed, OSError."""
-    tokenizer = _tokenizer(folder)
+    tokenizer = tokenizer_of(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     official = weights.read(folder)
     if "model.embed_tokens.weight" not in official:
         raise LoadFailed(f"there is no model.embed_tokens.weight in the weights of {folder}: not an official layout")
     vocab_size = official["model.embed_tokens.weight"].shape[0]
     variant = variants.detect(config, official, vocab_size=vocab_size)
-    state = weights.as_llama(official, has_norm_head=variant.has_norm_head, dtype=dtype)
-    config = _config(config, variant, vocab_size=vocab_size)
+    has_norm_head = variant.has_norm_head and CONVERTED not in config
+    state = weights.as_llama(quantized.without_packed(official), has_norm_head=has_norm_head, dtype=dtype)
+    config = llama_config(config, variant, vocab_size=vocab_size)
     is_kept_packed = False
     if variant.is_packed:
         if quantization is not None and not quantization.load_in_4bit:
@@ -66,7 +75,7 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
         # Beside packed weights transformers leaves everything in the dtype that it comes in.
         state = {name: weight.to(dtype) for name, weight in state.items()} | packed
         if is_kept_packed:
-            config.quantization_config = _as_packed(dtype)
+            config.quantization_config = packed_config(dtype)
     model = _model(config, state, dtype=dtype, device=device, quantization=quantization)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -85,7 +94,7 @@ def _packed(official: Mapping[str, Any], *, dtype: torch.dtype, device: str) -> 
     return state, True
 
 
-def _as_packed(dtype: torch.dtype) -> dict[str, Any]:
+def packed_config(dtype: torch.dtype) -> dict[str, Any]:
     """Return what a config says about weights that are packed already."""
     config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
@@ -120,23 +129,32 @@ def _model(
     return model
 
 
-def _config(official: dict[str, Any], variant: variants.Variant, *, vocab_size: int) -> LlamaConfig:
+def llama_config(official: dict[str, Any], variant: variants.Variant, *, vocab_size: int) -> LlamaConfig:
+    """Return what transformers has to know of a model, out of its official config. Raises LoadFailed."""
     if lacking := [name for name in _SHAPE if name not in official]:
         raise LoadFailed(f"the config.json lacks {', '.join(lacking)}")
     optional = ("rms_norm_eps", "hidden_act", "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id")
     kind = BaichuanAlibiConfig if variant.has_alibi else LlamaConfig
-    return kind(
-        vocab_size=vocab_size,
-        **{name: official[name] for name in (*_SHAPE, *optional) if name in official},
-        num_key_value_heads=official["num_attention_heads"],
-        max_position_embeddings=official.get("model_max_length") or official.get("max_position_embeddings", 4096),
-        rope_parameters={"rope_type": "default", "rope_theta": float(official.get("rope_theta", 10000.0))},
-        tie_word_embeddings=False,
-    )
+    rotation = official.get("rope_parameters") or official  # as transformers 5 writes it, or as it was
+    try:
+        return kind(
+            vocab_size=vocab_size,
+            **{name: official[name] for name in (*_SHAPE, *optional) if name in official},
+            num_key_value_heads=official["num_attention_heads"],
+            max_position_embeddings=official.get("model_max_length") or official.get("max_position_embeddings", 4096),
+            rope_parameters={"rope_type": "default", "rope_theta": float(rotation.get("rope_theta", 10000.0))},
+            tie_word_embeddings=False,
+        )
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise LoadFailed(f"the config.json holds what it should not: {reason}") from error
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
-    """Read the official `tokenizer.model`, or a `tokenizer.json` where somebody has put one in its place."""
+def tokenizer_of(folder: Path) -> Tokenizer:
+    """Read the official `tokenizer.model`, or a `tokenizer.json` where somebody has put one in its place.
+
+    Raises LoadFailed.
+    """
     if not (folder / "tokenizer.model").is_file():
         ready = folder / "tokenizer.json"
         if not ready.is_file():

@@ -3,11 +3,13 @@
 A layer is two entries. `….weight.data` is uint8 [n/2, 1], two weights a byte, the high half first; and
 `….weight.quant_state` is a list: [absmax uint8, shape, dtype, 64, [offset, [absmax2, code2, 256, …]], 'nf4', code].
 A weight is code[its half byte] · absmax of its 64; such an absmax is code2[its byte] · absmax2 of its 256, plus offset.
-bitsandbytes of today reads the same numbers under names of their own; nothing is computed anew on the way there.
+bitsandbytes of today reads the same numbers under names of their own; nothing is computed anew on the way there. A
+folder that `haina models convert` has written holds that form, with `W_pack` in one where the layout keeps it so.
 
 Source: quantizer.py of baichuan-inc/Baichuan2-13B-Chat; issue 367 of baichuan-inc/Baichuan2 lists a real layer.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -18,6 +20,7 @@ from app.worker.baichuan.weights import split_names
 from app.worker.failures import LoadFailed
 
 _STATE = ".weight.quant_state"
+_STATE_TODAY = ".quant_state.bitsandbytes__nf4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,30 @@ class PackedWeight:
             nested=nested,
         )
 
+    @classmethod
+    def from_serialised(cls, entries: Mapping[str, torch.Tensor], name: str) -> Self:
+        """Read what `serialised` has written. Raises LoadFailed where it is of another form."""
+        try:
+            state = json.loads(bytes(entries[name + _STATE_TODAY].tolist()))
+            out_features, in_features = state["shape"]
+            nested = Nested(
+                offset=torch.tensor(state["nested_offset"], dtype=torch.float32),
+                absmax=entries[f"{name}.nested_absmax"],
+                code=entries[f"{name}.nested_quant_map"],
+                blocksize=state["nested_blocksize"],
+            ) if "nested_blocksize" in state else None  # fmt: skip
+            return cls(
+                data=entries[name],
+                shape=(out_features, in_features),
+                dtype=getattr(torch, state["dtype"]),
+                blocksize=state["blocksize"],
+                code=entries[f"{name}.quant_map"],
+                absmax=entries[f"{name}.absmax"],
+                nested=nested,
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise LoadFailed("the 4-bit weights are of no form that is known") from error
+
     def dequantised(self) -> torch.Tensor:
         """Return the weight, [out, in] in its old dtype; bit for bit what bitsandbytes makes of it."""
         halves = torch.stack([self.data.flatten() >> 4, self.data.flatten() & 15], dim=1).int()
@@ -69,6 +96,8 @@ class PackedWeight:
         The blocks of the second level keep their borders where those are borders of the parts too, as they are in the
         real models. Elsewhere that level is resolved; the weights stay the same.
         """
+        if parts == 1:
+            return (self,)
         whole = self
         if self.nested and len(self.absmax) // parts % self.nested.blocksize:
             whole = replace(self, absmax=self._flat_absmax(), nested=None)
@@ -154,18 +183,32 @@ class Nested:
 def read(official: Mapping[str, Any]) -> dict[str, PackedWeight]:
     """Return the packed weights of a checkpoint under Llama's names, `W_pack` in three. Raises LoadFailed."""
     found: dict[str, PackedWeight] = {}
-    for name, state in official.items():
-        if not name.endswith(_STATE):
+    for name in official:
+        if name.endswith(_STATE):
+            layer = name.removesuffix(_STATE)
+            if f"{layer}.weight.data" not in official:
+                raise LoadFailed(f"the weights lack {layer}.weight.data")
+            packed = PackedWeight.from_official(official[f"{layer}.weight.data"], official[name])
+        elif name.endswith(f".weight{_STATE_TODAY}"):
+            layer = name.removesuffix(f".weight{_STATE_TODAY}")
+            packed = PackedWeight.from_serialised(official, f"{layer}.weight")
+        else:
             continue
-        layer = name.removesuffix(_STATE)
         names = split_names(layer)
-        try:
-            data = official[f"{layer}.weight.data"]
-        except KeyError as error:
-            raise LoadFailed(f"the weights lack {layer}.weight.data") from error
-        packed = PackedWeight.from_official(data, state)
-        found |= dict(zip(names, packed.rows(len(names)) if len(names) > 1 else (packed,), strict=True))
+        found |= dict(zip(names, packed.rows(len(names)), strict=True))
     return found
+
+
+def layers(names: Iterable[str]) -> list[str]:
+    """Return the names of the layers that are packed in the official form."""
+    return [name.removesuffix(_STATE) for name in names if name.endswith(_STATE)]
+
+
+def without_packed(official: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights that are not packed."""
+    return {
+        name: one for name, one in official.items() if ".weight." not in name and name + _STATE_TODAY not in official
+    }
 
 
 def hindrance(weights: Iterable[PackedWeight], *, device: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 _BAICHUAN_1_VOCAB_SIZE = 64_000
 _PACKED = ".weight.quant_state"
+"""Part of a name: bitsandbytes of today adds an ending of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Variant:
     has_alibi: bool
     """13B: a bias for distance. Otherwise 7B: rotated queries and keys (RoPE)."""
     is_packed: bool
-    """`-4bits`: NF4 weights, packed by bitsandbytes of 2023."""
+    """`-4bits`: NF4 weights, packed by bitsandbytes."""
 
     @property
     def has_norm_head(self) -> bool:
@@ -42,6 +43,7 @@ class Variant:
         return f"{self.source_url}#license" if self.has_norm_head else f"{self.source_url}/blob/main/README_EN.md"
 
 
+BAICHUAN = Variant(generation=1, has_alibi=False, is_packed=False)
 BAICHUAN2 = Variant(generation=2, has_alibi=False, is_packed=False)
 
 
@@ -55,5 +57,5 @@ def detect(config: dict[str, Any], names: Collection[str], *, vocab_size: int) -
     return Variant(
         generation=1 if vocab_size == _BAICHUAN_1_VOCAB_SIZE else 2,
         has_alibi=not rotates,
-        is_packed=any(name.endswith(_PACKED) for name in names),
+        is_packed=any(_PACKED in name for name in names),
     )
