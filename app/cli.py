@@ -179,14 +179,23 @@ def models_convert(
     source: Annotated[str, typer.Argument(metavar="SRC", help="A folder in Baichuan's official layout, or a hub id.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The folder to write; it must not be there yet.")],
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights; auto keeps the source's.")] = "auto",
-    revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Revision of a hub id. Several, or `all` intermediate checkpoints: a folder in DST for each."
+        ),
+    ] = None,
 ) -> None:
     """Write an official checkpoint anew as a standard one; run it again to go on after a stop."""
-    from app.worker.baichuan.conversion import convert  # noqa: PLC0415 - as above
+    from app.worker.baichuan import conversion, series  # noqa: PLC0415 - as above
     from app.worker.failures import LoadFailed  # noqa: PLC0415 - as above
 
+    revisions = revision or []
     try:
-        convert(source, target, dtype=dtype, revision=revision or None)
+        if len(revisions) > 1 or series.ALL in revisions:
+            series.convert(source, target, revisions=revisions, dtype=dtype, say=typer.echo)
+        else:
+            conversion.convert(source, target, dtype=dtype, revision=next(iter(revisions), None))
     except LoadFailed as error:
         _fail(str(error), UNREACHABLE)
     typer.echo(f"converted to {target}")
