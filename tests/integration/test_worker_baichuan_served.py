@@ -72,3 +72,25 @@ async def test_a_question_is_answered(served: tuple[str, httpx.AsyncClient]) -> 
     answer = await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 5, "temperature": 0})
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+
+
+async def test_who_asks_for_no_sampling_gets_the_models_own(served: tuple[str, httpx.AsyncClient]) -> None:
+    _, client = served
+    card = (await client.get("/v1/models")).json()["data"][0]
+    official = {"temperature": 0.3, "top_k": 5, "top_p": 0.85, "repetition_penalty": 1.05}
+    assert card["haina"]["defaults"] == official | {"max_tokens": 256}  # 2,048 in the file; the context is 512
+    question = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "ignore_eos": True}
+
+    async def answers(**sampling: float) -> list[Any]:
+        made = [
+            await client.post(
+                "/v1/chat/completions", json=question | {"seed": seed, "return_token_ids": True} | sampling
+            )
+            for seed in range(3)
+        ]
+        return [one.json()["choices"][0]["token_ids"] for one in made]
+
+    own = await answers()
+    assert await answers(**official) == own
+    for name, other in {"temperature": 1.3, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.5}.items():
+        assert await answers(**official | {name: other}) != own, f"{name} makes no difference: the test tells nothing"
