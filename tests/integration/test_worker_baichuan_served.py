@@ -37,7 +37,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def complete(client: httpx.AsyncClient, **body: Any) -> Any:
-    answer = await client.post("/v1/completions", json={"temperature": 0, "repetition_penalty": 1.0} | body)
+    answer = await client.post("/v1/completions", json={"temperature": 0} | body)
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]
 
@@ -64,6 +64,17 @@ async def test_tokens_and_logprobs_are_those_of_the_official_code(served: tuple[
         top = torch.tensor(list(choice["logprobs"]["top_logprobs"][len(ids)].values()))
         assert (top[:, None] - best).abs().min(dim=1).values.max() < 1e-3
         assert abs(top.max() - best[0]) < 1e-3
+
+
+async def test_it_stops_where_the_official_code_had_an_end_or_a_role(served: tuple[str, httpx.AsyncClient]) -> None:
+    name, client = served
+    for one in golden(name).values():
+        if one.answer is None:
+            continue
+        choice = await complete(client, prompt=one.ids[0].tolist(), max_tokens=24, return_token_ids=True)
+        ends = [at for at, token in enumerate(one.answer) if token in {2, 195, 196}]
+        assert choice["token_ids"] == one.answer[: ends[0] + 1 if ends else None]
+        assert choice["finish_reason"] == ("stop" if ends else "length")
 
 
 async def test_a_question_is_answered(served: tuple[str, httpx.AsyncClient]) -> None:
