@@ -1,5 +1,6 @@
 """The worker's own route for tokens answers as the official code did."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -75,6 +76,15 @@ async def test_it_stops_where_the_official_code_had_an_end_or_a_role(served: tup
         ends = [at for at, token in enumerate(one.answer) if token in {2, 195, 196}]
         assert choice["token_ids"] == one.answer[: ends[0] + 1 if ends else None]
         assert choice["finish_reason"] == ("stop" if ends else "length")
+
+
+async def test_answers_side_by_side_are_those_of_each_alone(served: tuple[str, httpx.AsyncClient]) -> None:
+    name, client = served
+    ones = list(golden(name).values()) * 2  # more than there are slots
+    asked = {"max_tokens": 24, "return_token_ids": True, "ignore_eos": True}
+    choices = await asyncio.gather(*(complete(client, prompt=one.ids[0].tolist(), **asked) for one in ones))
+    for one, choice in zip(ones, choices, strict=True):
+        assert one.answer is None or choice["token_ids"] == one.answer
 
 
 async def test_a_question_is_answered(served: tuple[str, httpx.AsyncClient]) -> None:
