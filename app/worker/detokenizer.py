@@ -1,8 +1,9 @@
 """Token ids to text while they arrive: whole code points only, control tokens never, nothing of a stop string.
 
-The idea: decode a short window twice, once without and once with the new tokens; the difference is the new text. A
-window that ends in U+FFFD may end inside a code point, so it waits for the next token. That works for byte-level BPE
-and for byte fallback, where one wrong byte spoils the decoding of all bytes around it.
+The idea: decode a short window of tokens each time one comes; what is new in its text is the piece. A text that ends in
+U+FFFD may end inside a code point: what that can change waits for the next tokens, everything before it is certain. The
+window begins anew where a text ends cleanly, and keeps the last tokens to tell whether a leading space belongs to it.
+That works for byte-level BPE and for byte fallback alike.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,8 +12,10 @@ from typing import Protocol
 REPLACEMENT = "\ufffd"
 CONTEXT_TOKENS = 6
 """How much of the prompt's end a decoder must see to know whether a leading space belongs to the text."""
-MAX_HELD_TOKENS = 16
-"""A code point is four bytes at most; more tokens than this without an end are not one, and are shown as they are."""
+MAX_UNCERTAIN = 3
+"""Characters. A code point has four bytes at most, so no more than three U+FFFD at an end can still become another."""
+MAX_WINDOW = 24
+"""Tokens. Bytes that never become text have no clean end; from this many on a place to begin is looked for in them."""
 
 
 class Decoder(Protocol):
@@ -33,10 +36,10 @@ class Detokenizer:
         # After a control token a text begins: a space that only marks a beginning does not belong to it.
         begins = [at for at, token_id in enumerate(tail, start=1) if token_id in hidden_ids]
         tail = tail[begins[-1] if begins else 0 :]
-        if tail and decoder.decode(tail).endswith(REPLACEMENT):
-            tail = []
-        self._window = tail
-        self._shown = len(tail)  # tokens of the window whose text is out already
+        context = decoder.decode(tail) if tail else ""
+        self._window = [] if context.endswith(REPLACEMENT) else tail
+        self._context = len(self._window)  # tokens of the window that only stand before the text
+        self._shown = len(context) if self._window else 0  # characters of the window's text that are out already
 
     def push(self, token_id: int) -> str:
         """Return the text that is now certain; often nothing, or more than one token's."""
@@ -44,21 +47,32 @@ class Detokenizer:
             return ""
         self._window.append(token_id)
         text = self._decoder.decode(self._window)
-        if text.endswith(REPLACEMENT) and len(self._window) - self._shown < MAX_HELD_TOKENS:
-            return ""
-        return self._advance(text)
+        broken = len(text) - len(text.rstrip(REPLACEMENT))
+        piece = text[self._shown : len(text) - min(broken, MAX_UNCERTAIN)]
+        self._shown += len(piece)
+        if not broken:
+            del self._window[: self._context]
+            self._context = len(self._window)
+            self._shown = len(self._decoder.decode(self._window))
+        elif len(self._window) > MAX_WINDOW:
+            self._shorten(text)
+        return piece
 
     def finish(self) -> str:
         """Return what was held back, without the piece of a code point at its end."""
-        if self._shown == len(self._window):
-            return ""
-        return self._advance(self._decoder.decode(self._window)).rstrip(REPLACEMENT)
+        return self._decoder.decode(self._window)[self._shown :].rstrip(REPLACEMENT) if self._window else ""
 
-    def _advance(self, text: str) -> str:
-        before = self._decoder.decode(self._window[: self._shown]) if self._shown else ""
-        del self._window[: self._shown]
-        self._shown = len(self._window)
-        return text[len(before) :]
+    def _shorten(self, text: str) -> None:
+        """Begin the window among broken bytes, if no code point lies across that place: the halves have the same text.
+
+        What is left is enough for an unfinished code point, and for three characters U+FFFD that the model does mean.
+        """
+        cut = len(self._window) - MAX_WINDOW // 2
+        before, after = (self._decoder.decode(part) for part in (self._window[:cut], self._window[cut:]))
+        if before + after == text and len(before) <= self._shown:
+            del self._window[:cut]
+            self._context = 0
+            self._shown -= len(before)
 
 
 class StopStrings:

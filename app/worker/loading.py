@@ -117,6 +117,7 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
             model, tokenizer = _load_standard(folder, choice=choice, dtype=dtype)
     model.eval()
     report("warm_up", 0.95)
+    _refuse_broken_rows(model)
     _warm_up(model)
     return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
 
@@ -215,6 +216,23 @@ def _quantization(quantize: Quantize, *, dtype: torch.dtype) -> BitsAndBytesConf
             "bnb_4bit_compute_dtype": dtype,
         }
     return BitsAndBytesConfig(llm_int8_skip_modules=["lm_head"], **options)  # type: ignore[no-untyped-call]
+
+
+def _refuse_broken_rows(model: Any) -> None:
+    """Refuse 4-bit layers of which bitsandbytes would silently make other weights. Raises LoadFailed.
+
+    On a CPU 0.50.2 unpacks row by row, while blocks of 64 run on over the ends of rows: where a row is no whole number
+    of blocks, all rows but the first come out wrong.
+    """
+    for name, layer in model.named_modules():
+        if type(layer).__name__ != "Linear4bit" or layer.weight.device.type != "cpu":
+            continue
+        block = layer.weight.quant_state.blocksize
+        if layer.in_features % block:
+            raise LoadFailed(
+                f"bitsandbytes cannot run this model in 4 bits on a CPU: {name} has rows of {layer.in_features} "
+                f"numbers, which is no multiple of {block}; leave --quantize out, or take 8bit"
+            )
 
 
 def _warm_up(model: Any) -> None:

@@ -13,6 +13,7 @@ from app.domain.ports import PromptFormat
 from app.worker import answers
 from app.worker.jobs import Job, SamplingParams
 from app.worker.protocol import ChatBody, CompletionBody, GenerationBody
+from app.worker.sampler import GREEDY_BELOW
 from app.worker.vocabulary import Vocabulary
 
 
@@ -124,6 +125,8 @@ def _job(
 
 def _sampling(body: GenerationBody, *, profile: ModelProfile, vocab_size: int) -> SamplingParams:
     defaults = profile.defaults
+    # Who asks for no chance wants the likeliest tokens: the model's own penalty belongs to its sampling.
+    penalty = defaults.repetition_penalty if body.temperature is None or body.temperature >= GREEDY_BELOW else None
     bias = tuple((body.logit_bias or {}).items())
     if any(not 0 <= token < vocab_size for token, _ in bias):
         raise Refused("a token id is not in the vocabulary", param="logit_bias")
@@ -131,7 +134,7 @@ def _sampling(body: GenerationBody, *, profile: ModelProfile, vocab_size: int) -
         temperature=_first(body.temperature, defaults.temperature, 1.0),
         top_p=_first(body.top_p, defaults.top_p, 1.0),
         top_k=max(0, int(_first(body.top_k, defaults.top_k, 0))),
-        repetition_penalty=_first(body.repetition_penalty, defaults.repetition_penalty, 1.0),
+        repetition_penalty=_first(body.repetition_penalty, penalty, 1.0),
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         logit_bias=bias,

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from prompts.formats.decoder import Decoder
+
 
 class Vocabulary:
     """Text to ids and back. Unlike a prompt format it reads control tokens in text, as vLLM's routes do."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._decoder = Decoder(tokenizer)
 
     @property
     def json(self) -> str:
@@ -28,7 +31,7 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text, control tokens included."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+        return self._decoder.decode(ids, skip_special_tokens=False)
 
     def token(self, token_id: int) -> str:
         """Return the token's own name; empty for an id without one."""

@@ -1,7 +1,8 @@
 """Baichuan's `tokenizer.model` (SentencePiece BPE) as a `tokenizers` tokenizer with the same ids.
 
 A `tokenizer.model` is a protocol buffer. The few fields that matter are read here by hand, because the `sentencepiece`
-package does not say which pieces are user-defined. Proven against SentencePiece itself: `test_prompts_tokenizer.py`.
+package does not say which pieces are user-defined. How ids become text again is in `decoder`. Both are proven against
+SentencePiece itself: `test_prompts_sentencepiece.py`.
 
 Source of the field numbers: sentencepiece_model.proto of google/sentencepiece.
 """

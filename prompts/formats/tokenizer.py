@@ -14,6 +14,7 @@ import tokenizers
 
 from app.domain.errors import InvalidInput
 from prompts.formats import sentencepiece_model
+from prompts.formats.decoder import Decoder
 
 
 class Tokenizer:
@@ -30,6 +31,7 @@ class Tokenizer:
         # By hand: the library would leave it out before a space, and put it before each part of a text that is cut.
         self._prefix = sentencepiece_model.take_prefix(inner)
         self._inner = inner
+        self._decoder = Decoder(inner)
         added = inner.get_added_tokens_decoder()
         steering = {
             token_id: token
@@ -84,7 +86,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text; control tokens stand for none."""
-        return str(self._inner.decode(list(ids), skip_special_tokens=True))
+        return self._decoder.decode(ids, skip_special_tokens=True)
 
     def id_of(self, token: str) -> int | None:
         """Return the id of one token of the vocabulary; None where there is no such token."""

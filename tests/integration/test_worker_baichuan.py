@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from app.worker.failures import LoadFailed
 from app.worker.loading import LoadedModel
+from prompts.formats import sentencepiece_model
 from tests.fakes.checkpoints import NAMES, folder_of, golden, greedy, loaded, made_up
 
 Load = Callable[[str], LoadedModel]
@@ -61,10 +62,10 @@ def test_a_prompt_may_be_taken_in_pieces_of_any_length(name: str, size: int, loa
         assert (logits[-len(one.logits) :] - one.logits).abs().max() <= CLOSE[name]
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_that_are_padded_to_the_left_come_out_as_they_do_alone(name: str, load: Load) -> None:
     model = load(name).model
-    ones = [one for one in golden(name).values() if one.answer]
+    ones = list(golden(name).values())
     width = max(one.ids.shape[1] for one in ones)
     ids = torch.zeros(len(ones), width, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -77,8 +78,29 @@ def test_rows_that_are_padded_to_the_left_come_out_as_they_do_alone(name: str, l
 
     for row, one in enumerate(ones):
         assert (logits[row, -len(one.logits) :] - one.logits).abs().max() <= CLOSE[name]
-    answers = greedy(model, ids, tokens=len(ones[0].answer or ()), mask=mask)
-    assert answers.tolist() == [one.answer for one in ones]
+    for use_cache in (True, False):
+        answers = greedy(model, ids, tokens=24, mask=mask, use_cache=use_cache).tolist()
+        for one, answer in zip(ones, answers, strict=True):
+            assert one.answer is None or one.answer == answer
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_an_answer_goes_on_from_a_prompt_that_was_taken_in_pieces(name: str, size: int, load: Load) -> None:
+    model = load(name).model
+    for one in golden(name).values():
+        if one.answer is None:
+            continue
+        cache = DynamicCache(config=model.config)
+        made: list[int] = []
+        pieces = [*torch.split(one.ids, size, dim=1)]
+        with torch.inference_mode():
+            while len(made) < len(one.answer):
+                for piece in pieces:
+                    logits = model(piece, past_key_values=cache, use_cache=True).logits[0, -1]
+                made.append(int(logits.argmax()))
+                pieces = [torch.tensor([made[-1:]])]
+        assert made == one.answer
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -153,13 +175,42 @@ def test_shapes_like_the_real_ones_run_in_4_bits(has_alibi: bool, tmp_path: Path
     assert likeness.mean() > 0.9
 
 
-def test_a_model_that_a_quantisation_cannot_run_is_refused_while_it_loads(tmp_path: Path) -> None:
+def as_llama(folder: Path, destination: Path, **changed: Any) -> Path:
+    """Write a checkpoint as one that transformers knows by itself: the official one, or a random one of other sizes."""
+    model = loaded(folder).model
+    if changed:
+        model = LlamaForCausalLM(LlamaConfig(**model.config.to_dict() | changed))
+    model.save_pretrained(destination)
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_object=sentencepiece_model.convert(folder / "tokenizer.model")).save_pretrained(destination)
+    return destination
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only on a CPU bitsandbytes unpacks such rows wrongly")
+@pytest.mark.parametrize("is_standard", [False, True])
+def test_rows_that_4_bit_blocks_do_not_fill_are_refused_with_the_layers_name(
+    is_standard: bool,  # noqa: FBT001 - pytest's
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    folder = folder_of("tiny-7b-chat", tmp_path)
+    if is_standard:
+        folder = as_llama(folder, tmp_path / "llama")
+    with pytest.raises(
+        LoadFailed, match=r"model\.layers\.0\.mlp\.down_proj has rows of 176 numbers.* no multiple of 64"
+    ):
+        loaded(folder, quantize="4bit")
+    assert loaded(folder, quantize="8bit").profile.quantization == "8bit"
+
+
+def test_a_shape_that_the_4_bit_kernel_does_not_take_is_refused_while_the_model_loads(tmp_path: Path) -> None:
     functional = pytest.importorskip("bitsandbytes.functional")
     if torch.cuda.is_available() or not functional.has_avx512bf16():
         pytest.skip("only bitsandbytes' kernel for avx512_bf16 is particular about shapes")
-    for name in WHOLE:
-        with pytest.raises(LoadFailed, match="cannot run on this device"):
-            loaded(folder_of(name, tmp_path), quantize="4bit")
+    sizes = {"num_key_value_heads": 1, "intermediate_size": 128, "head_dim": 16}
+    folder = as_llama(folder_of("tiny-7b-chat", tmp_path), tmp_path / "llama", **sizes)
+    with pytest.raises(LoadFailed, match="cannot run on this device"):
+        loaded(folder, quantize="4bit")
 
 
 def test_a_folder_without_a_tokenizer_says_what_it_lacks(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The worker's own route for tokens answers as the official code did."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,7 +41,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def complete(client: httpx.AsyncClient, **body: Any) -> Any:
-    answer = await client.post("/v1/completions", json={"temperature": 0, "repetition_penalty": 1.0} | body)
+    answer = await client.post("/v1/completions", json={"temperature": 0} | body)
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]
 
@@ -69,9 +70,51 @@ async def test_tokens_and_logprobs_are_those_of_the_official_code(served: tuple[
         assert abs(top.max() - best[0]) < 1e-3
 
 
+async def test_it_stops_where_the_official_code_had_an_end_or_a_role(served: tuple[str, httpx.AsyncClient]) -> None:
+    name, client = served
+    for one in golden(name).values():
+        if one.answer is None:
+            continue
+        choice = await complete(client, prompt=one.ids[0].tolist(), max_tokens=24, return_token_ids=True)
+        ends = [at for at, token in enumerate(one.answer) if token in {2, 195, 196}]
+        assert choice["token_ids"] == one.answer[: ends[0] + 1 if ends else None]
+        assert choice["finish_reason"] == ("stop" if ends else "length")
+
+
+async def test_answers_side_by_side_are_those_of_each_alone(served: tuple[str, httpx.AsyncClient]) -> None:
+    name, client = served
+    ones = list(golden(name).values()) * 2  # more than there are slots
+    asked = {"max_tokens": 24, "return_token_ids": True, "ignore_eos": True}
+    choices = await asyncio.gather(*(complete(client, prompt=one.ids[0].tolist(), **asked) for one in ones))
+    for one, choice in zip(ones, choices, strict=True):
+        assert one.answer is None or choice["token_ids"] == one.answer
+
+
 async def test_a_question_is_answered(served: tuple[str, httpx.AsyncClient]) -> None:
     _, client = served
     messages = [{"role": "user", "content": "hello"}]
     answer = await client.post("/v1/chat/completions", json={"messages": messages, "max_tokens": 5, "temperature": 0})
     assert answer.status_code == 200, answer.text
     assert answer.json()["choices"][0]["message"]["role"] == "assistant"
+
+
+async def test_who_asks_for_no_sampling_gets_the_models_own(served: tuple[str, httpx.AsyncClient]) -> None:
+    _, client = served
+    card = (await client.get("/v1/models")).json()["data"][0]
+    official = {"temperature": 0.3, "top_k": 5, "top_p": 0.85, "repetition_penalty": 1.05}
+    assert card["haina"]["defaults"] == official | {"max_tokens": 256}  # 2,048 in the file; the context is 512
+    question = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 40, "ignore_eos": True}
+
+    async def answers(**sampling: float) -> list[Any]:
+        made = [
+            await client.post(
+                "/v1/chat/completions", json=question | {"seed": seed, "return_token_ids": True} | sampling
+            )
+            for seed in range(3)
+        ]
+        return [one.json()["choices"][0]["token_ids"] for one in made]
+
+    own = await answers()
+    assert await answers(**official) == own
+    for name, other in {"temperature": 1.3, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.5}.items():
+        assert await answers(**official | {name: other}) != own, f"{name} makes no difference: the test tells nothing"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from app.domain.models import Role
 from app.worker.baichuan import official, variants
 from app.worker.baichuan.variants import Variant
 from app.worker.detokenizer import Detokenizer
+from app.worker.loading import LoadedModel
 from tests.fakes.checkpoints import as_first_generation, folder_of, golden, greedy, loaded
 from tests.fakes.embedded import data_dir_with_model
 
@@ -106,51 +108,87 @@ def test_layouts_are_told_apart_by_what_they_hold(
     assert found == Variant(generation=generation, has_alibi=has_alibi, is_packed=is_packed)
 
 
-def test_a_real_model_rewritten_into_this_layout_gives_the_very_same_answer(tmp_path: Path) -> None:
-    """SmolLM2 with full heads, `W_pack`, 64,000 tokens and a head of its own: real weights through our path."""
-    source = next((data_dir_with_model(tmp_path) / "models").glob("smollm2-*/config.json")).parent
-    plain = loaded(source)
-    config, state = plain.model.config, plain.model.state_dict()
-    folder = tmp_path / "smollm-as-baichuan"
+def rewritten(source: Path, state: dict[str, torch.Tensor], config: Any, folder: Path) -> Path:
+    """Write SmolLM2 as a Baichuan-7B: full heads, `W_pack`, 64,000 tokens, a head of its own that is not normalised."""
     folder.mkdir()
     groups = config.num_attention_heads // config.num_key_value_heads
 
     def full(weight: torch.Tensor) -> torch.Tensor:
         """Repeat each head of keys or values [kv·d, H] for the queries that it serves."""
-        return (
-            weight.view(config.num_key_value_heads, -1, config.hidden_size).repeat_interleave(groups, 0).flatten(0, 1)
-        )
+        heads = weight.view(config.num_key_value_heads, -1, config.hidden_size)
+        return heads.repeat_interleave(groups, 0).flatten(0, 1)
 
     weights = {
-        name: weight for name, weight in state.items() if "_proj" not in name or ".mlp." in name or "o_proj" in name
+        name: one
+        for name, one in state.items()
+        if not name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight"))
     }
     for at in range(config.num_hidden_layers):
         stem = f"model.layers.{at}.self_attn"
         query, key, value = (state[f"{stem}.{part}_proj.weight"] for part in "qkv")
         weights[f"{stem}.W_pack.weight"] = torch.cat([query, full(key), full(value)])
     weights["model.embed_tokens.weight"] = padded(state["model.embed_tokens.weight"])
-    weights["lm_head.weight"] = padded(state["lm_head.weight"])
+    weights["lm_head.weight"] = padded(state["model.embed_tokens.weight"])  # SmolLM2 has one table for both
     torch.save(weights, folder / "pytorch_model.bin")
     sizes = {name: getattr(config, name) for name in official._SHAPE}
     ours = {"model_type": "baichuan", "max_position_embeddings": 4096, "rms_norm_eps": config.rms_norm_eps}
     theta = {"rope_theta": config.rope_parameters["rope_theta"]}
     (folder / "config.json").write_text(json.dumps(sizes | ours | theta | {"bos_token_id": 1, "eos_token_id": 2}))
-    shutil.copyfile(source / "generation_config.json", folder / "generation_config.json")
-    shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    found = loaded(folder)
+    for name in ("generation_config.json", "tokenizer.json"):
+        shutil.copyfile(source / name, folder / name)
+    return folder
 
-    assert plain.prompt_format is not None
-    assert found.prompt_format is not None
-    question = [ChatMessage(Role.USER, "What is the capital of France?")]
-    prompt = found.prompt_format.build(question, context_length=2048, max_tokens=40).ids
-    assert prompt == plain.prompt_format.build(question, context_length=2048, max_tokens=40).ids
-    ids = torch.tensor([prompt])
-    answer = greedy(found.model, ids, tokens=40)
-    assert answer.tolist() == greedy(plain.model, ids, tokens=40).tolist()
-    text = found.vocabulary.decode(answer[0].tolist())
+
+@pytest.fixture(scope="module")
+def smollm(tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedModel, LoadedModel]:
+    """SmolLM2 as it is, and the same weights through our path."""
+    folder = tmp_path_factory.mktemp("smollm")
+    source = next((data_dir_with_model(folder) / "models").glob("smollm2-*/config.json")).parent
+    plain = loaded(source)
+    config, state = plain.model.config, plain.model.state_dict()
+    assert (config.num_attention_heads, config.num_key_value_heads, config.tie_word_embeddings) == (9, 3, True)
+    return plain, loaded(rewritten(source, state, config, folder / "smollm-as-baichuan"))
+
+
+def test_a_real_model_is_rewritten_as_a_first_generation(smollm: tuple[LoadedModel, LoadedModel]) -> None:
+    _, ours = smollm
+    config = ours.model.config
+    assert (config.num_attention_heads, config.num_key_value_heads, config.tie_word_embeddings) == (9, 9, False)
+    assert (ours.vocab_size, ours.profile.source_url) == (VOCAB_SIZE, "https://github.com/baichuan-inc/Baichuan-7B")
+    lengths = ours.model.lm_head.weight[:1000].norm(dim=-1)
+    assert (lengths - 1).abs().min() > 0.1  # nothing was normalised
+
+
+QUESTIONS = {
+    "What is the capital of France?": "Paris",
+    "Write a short story about a lighthouse keeper and her cat.": "",
+    "def fibonacci(n):\n    # Finish this Python function and explain it.": "",
+    "List five rivers of Europe, one a line, with the country in brackets.": "",
+    "请用中文介绍一下你自己。": "",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("question", "word"), QUESTIONS.items())
+def test_its_answers_are_the_very_same(smollm: tuple[LoadedModel, LoadedModel], question: str, word: str) -> None:
+    plain, ours = smollm
+    prompts = []
+    for one in smollm:
+        assert one.prompt_format is not None
+        message = ChatMessage(Role.USER, question)
+        prompts.append(one.prompt_format.build([message], context_length=2048, max_tokens=80).ids)
+    assert prompts[0] == prompts[1]
+    ids = torch.tensor([prompts[0]])
+    answer = greedy(plain.model, ids, tokens=80)
+    text = plain.vocabulary.decode(answer[0].tolist())
     print(text)  # noqa: T201 - to be read
-    assert "Paris" in text
+    assert word in text
+    assert greedy(ours.model, ids, tokens=80).tolist() == answer.tolist()
+
+    whole = torch.cat([ids, answer], dim=1)
     with torch.inference_mode():
-        difference = found.model(ids).logits[0, :, : config.vocab_size] - plain.model(ids).logits[0]
-    print(f"largest difference of logits {difference.abs().max():.1e}")  # noqa: T201 - a figure to keep
-    assert difference.abs().max() < 1e-3
+        expected = plain.model(whole).logits[0]
+        logits = ours.model(whole).logits[0, :, : expected.shape[-1]]
+    worst = (logits - expected).abs().max().item()
+    print(f"largest difference of logits, up to {expected.abs().max():.0f}: {worst:.1e}")  # noqa: T201 - a figure to keep
+    assert worst <= 1e-4

@@ -4,32 +4,14 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import models
 
 from app.domain.errors import ContextLengthExceeded, InvalidInput
 from app.domain.generation import ChatMessage
 from app.domain.models import Role
 from prompts.formats.chatml import SMOLLM_SYSTEM, ChatMLFormat
 from prompts.formats.tokenizer import Tokenizer
-
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<jupyter_script>"]
-
-
-def trained() -> tokenizers.Tokenizer:
-    """A small tokenizer of SmolLM2's kind."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["user\n\nassistant\nsystem\n You are a helpful assistant.\n\n\n"] * 10, trainer)
-    tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False)])
-    return tokenizer
-
+from tests.fakes.chatml import SPECIAL, trained
 
 REFERENCE = trained()
 FORMAT = ChatMLFormat(Tokenizer(trained()))

@@ -1,10 +1,16 @@
 """Text comes in whole code points, without control tokens, and never with a part of a stop string."""
 
+import shutil
+
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from app.worker.detokenizer import REPLACEMENT, Detokenizer, StopStrings
 from app.worker.vocabulary import Vocabulary
+from prompts.formats import sentencepiece_model
+from tests.fakes.checkpoints import TOKENIZER, as_first_generation
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -26,10 +32,62 @@ def test_the_pieces_are_the_text_and_no_piece_ends_inside_a_code_point(
     assert not any(REPLACEMENT in piece for piece in found)
 
 
-@quick
-@given(ids=st.lists(st.integers(5, 319), max_size=40))
-def test_any_tokens_whatever_give_their_decoded_text_up_to_a_broken_end(vocabulary: Vocabulary, ids: list[int]) -> None:
-    assert "".join(pieces(vocabulary, ids)).rstrip(REPLACEMENT) == vocabulary.decode(ids).rstrip(REPLACEMENT)
+BYTE_0 = 216  # of the small tokenizer in `tests/data`: `<0x00>`
+a_byte = st.integers(0, 255) | st.sampled_from(list("海🙂\ufffd▁ ".encode()))
+as_bytes = st.text("海🙂é\ufffd a", max_size=6).map(lambda text: [BYTE_0 + one for one in text.encode()])
+broken = st.lists(a_byte.map(lambda byte: BYTE_0 + byte), min_size=12, max_size=50)
+some_ids = st.lists(
+    as_bytes | broken | st.lists(st.integers(0, 599) | a_byte.map(lambda byte: BYTE_0 + byte), max_size=8)
+).map(lambda lists: [one for some in lists for one in some])
+
+
+@pytest.fixture(scope="module", params=["Baichuan2", "first generation", "byte-level"])
+def any_vocabulary(
+    request: pytest.FixtureRequest, vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory
+) -> Vocabulary:
+    if request.param == "byte-level":
+        return vocabulary
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    shutil.copyfile(TOKENIZER, file)
+    return Vocabulary(sentencepiece_model.convert(as_first_generation(file) if request.param != "Baichuan2" else file))
+
+
+def byte_ids(vocabulary: Vocabulary) -> list[int]:
+    """Return the 256 tokens of one byte each."""
+    names = {vocabulary.token(at): at for at in range(600)}
+    letters: dict[int, str] = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    return [names.get(f"<0x{byte:02X}>", names.get(letter, 0)) for byte, letter in sorted(letters.items())]
+
+
+def stays(vocabulary: Vocabulary, ids: list[int]) -> None:
+    """See that what is shown is the decoded text, of which nothing is taken back."""
+    ids = [one for one in ids if vocabulary.token(one)]
+    whole = vocabulary.decode([one for one in ids if one not in vocabulary.special_ids])
+    found = pieces(vocabulary, ids)
+    for at in range(len(found)):
+        assert whole.startswith("".join(found[:at]))
+    assert "".join(found).rstrip(REPLACEMENT) == whole.rstrip(REPLACEMENT)
+
+
+@settings(max_examples=400, deadline=None)
+@given(ids=some_ids)
+def test_any_ids_give_their_decoded_text_and_nothing_that_was_shown_changes(
+    any_vocabulary: Vocabulary, ids: list[int]
+) -> None:
+    stays(any_vocabulary, ids)
+
+
+@pytest.mark.parametrize("begin", [b"", b" \xe6\xb5"])
+@pytest.mark.parametrize("broken", [b"\xbf", b"\xf0", b"\xe6\xb5", b"\xef\xbf\xbd", b"\xbd\xef\xbf", b"\xf0\x9f"])
+def test_a_code_point_after_any_number_of_broken_bytes_is_shown_once_it_is_whole(
+    begin: bytes, broken: bytes, any_vocabulary: Vocabulary
+) -> None:
+    ids = byte_ids(any_vocabulary)
+    for length in range(50):
+        noise = (broken * length)[:length]
+        for end in ("海", "🙂", "é", " a"):
+            text = begin + noise + end.encode() + noise + end.encode()
+            stays(any_vocabulary, [ids[byte] for byte in text])
 
 
 def test_control_tokens_are_not_shown(vocabulary: Vocabulary) -> None:
