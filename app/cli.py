@@ -172,6 +172,26 @@ def models_list() -> None:
         typer.echo(f"{model.name}\t{model.size_bytes / 1e6:,.0f} MB\t{model.path}")
 
 
+@models_app.command("check")
+def models_check(
+    path: Annotated[str, typer.Argument(help="A folder, a hub id that is in the hub's cache, or `default`.")],
+    deep: Annotated[bool, typer.Option(help="Compare checksums too: reads every byte.")] = False,
+    revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+) -> None:
+    """Say what a model is, whether its files are whole, and whether it fits this machine."""
+    from app.worker import checkup, shelf  # noqa: PLC0415 - as above
+
+    folder = shelf.find(path, revision=revision or None, data_dir=_settings(**_given(data_dir=data)).data_dir)
+    found = checkup.examine(
+        folder, name=f"{path} {revision}", is_deep=deep, say=lambda line: typer.echo(line, err=True)
+    )
+    for line in checkup.lines(found):
+        typer.echo(line)
+    if found.faults:
+        raise typer.Exit(FOUND)
+
+
 @prompts_app.command("list")
 def prompts_list() -> None:
     """List the templates in the database with their live versions."""

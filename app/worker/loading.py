@@ -22,6 +22,7 @@ from app.domain.ports import PromptFormat
 from app.worker import embedded, hub
 from app.worker.baichuan import modeling, official, variants
 from app.worker.failures import LoadFailed
+from app.worker.machine import has_fast_bfloat16
 from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
 from prompts.formats.registry import load_format
@@ -30,7 +31,6 @@ from prompts.formats.tokenizer import Tokenizer as PromptTokenizer
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
 
-_FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _CPU_SLOTS = 4
 _MAX_SLOTS = 16
 
@@ -81,15 +81,6 @@ def load(choice: ModelChoice, *, report: Report) -> LoadedModel:
         if "can't allocate memory" not in str(error):
             raise LoadFailed(f"the model {choice.path} cannot be loaded: {_first_line(error)}") from error
         raise LoadFailed(f"no memory for the model {choice.path}") from error
-
-
-def has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return any(flag in flags for flag in _FAST_BFLOAT16)
 
 
 def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
