@@ -62,6 +62,7 @@ for name, group in (
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
+AdapterMode = Literal["auto", "merged", "live"]
 
 
 def main() -> None:
@@ -127,6 +128,8 @@ def worker(
     quantize: Annotated[Quantize, typer.Option(help="Quantise while loading.")] = "none",
     slots: Annotated[int, typer.Option(help="Requests at once; 0: chosen by the worker.", min=0)] = 0,
     revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    adapter: Annotated[str, typer.Option(help="A LoRA adapter: a folder, or a hub id.")] = "",
+    adapter_mode: Annotated[AdapterMode, typer.Option(help="Into the weights, or beside them.")] = "auto",
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -143,6 +146,8 @@ def worker(
             quantize=quantize,
             slots=slots,
             revision=revision or None,
+            adapter=adapter,
+            adapter_mode=adapter_mode,
             data_dir=settings.data_dir,
             exit_with_parent=exit_with_parent,
         )

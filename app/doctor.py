@@ -187,11 +187,23 @@ def _model(settings: Settings) -> list[Finding]:
         findings.append(Finding(subject=subject, words=words, is_fault=True, fix=fix))
     else:
         findings += _whole_model(settings, found, subject=subject)
+    if settings.model.adapter:
+        findings.append(_adapter(settings.model.adapter))
     if settings.model.quantize != "none" and importlib.util.find_spec("bitsandbytes") is None:
         findings.append(
             Finding(subject="bitsandbytes", words="not installed", is_fault=True, fix="pip install 'haina[quantize]'")
         )
     return findings
+
+
+def _adapter(source: str) -> Finding:
+    folder = Path(source).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        return Finding(subject="adapter", words=source)
+    if folder.is_dir() or source.startswith((".", "/", "~")):
+        fix = "set HAINA_MODEL__ADAPTER to a folder as peft writes it"
+        return Finding(subject="adapter", words=f"there is no adapter in {source}", is_fault=True, fix=fix)
+    return Finding(subject="adapter", words=f"{source} is not here; the start fetches it from the hub")
 
 
 def _absent_model(path: str, *, subject: str, why: str) -> Finding:

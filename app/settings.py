@@ -99,6 +99,10 @@ class ModelSettings(_Group):
     """0: chosen by the worker."""
     tokenizer: str = ""
     """A `tokenizer.json`, or the folder that holds it, for an engine that cannot hand out its own."""
+    adapter: str = ""
+    """A LoRA adapter that changes the model: a folder, or a hub id."""
+    adapter_mode: Literal["auto", "merged", "live"] = "auto"
+    """Into the weights, or beside them; `auto`: merged, unless the weights are packed."""
 
 
 class SafetySettings(_Group):

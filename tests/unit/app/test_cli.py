@@ -320,6 +320,16 @@ def test_a_place_without_a_model_is_wrong_usage(haina: Run, tmp_path: Path, plac
     assert (code, out, len(err)) == (cli.USAGE, [], 1)
 
 
+def test_an_adapter_that_is_not_there_is_told(haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_MODEL__ADAPTER", str(tmp_path / "adapter"))
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert f"✗ adapter: there is no adapter in {tmp_path / 'adapter'}" in out
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert f"✓ adapter: {tmp_path / 'adapter'}" in haina("doctor")[1]
+
+
 def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(
     haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
