@@ -13,6 +13,7 @@ Sources: https://huggingface.co/docs/peft/package_reference/lora; fine-tune/fine
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ Mode = Literal["auto", "merged", "live"]
 CONFIG = "adapter_config.json"
 FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."
+_MOST = 1e9
+"""No alpha is as large as this; a damaged one may be."""
 _NAME = "default"  # of an adapter within peft
 HEAD_WEIGHT = "lm_head.weight"
 
@@ -268,7 +271,8 @@ def _config(folder: Path, *, name: str) -> dict[str, Any]:
 def _strength(config: dict[str, Any], layer: str) -> tuple[int, float]:
     """Return the rank and alpha of a layer. Raises LoadFailed."""
     rank, alpha = (_of_layer(config, layer, option=option) for option in ("r", "lora_alpha"))
-    if type(rank) is not int or rank < 1 or isinstance(alpha, bool) or not isinstance(alpha, int | float):
+    is_sound = type(rank) is int and rank > 0 and type(alpha) in {int, float} and abs(alpha) < _MOST
+    if not is_sound:
         raise LoadFailed(f"the {CONFIG} of the adapter has no sound r and lora_alpha")
     return rank, float(alpha)
 
@@ -281,7 +285,10 @@ def _of_layer(config: dict[str, Any], layer: str, *, option: str) -> Any:
         return value
     from peft.utils.other import get_pattern_key  # noqa: PLC0415 - slow, and few need it
 
-    return patterns.get(get_pattern_key(list(patterns), layer), value)
+    try:
+        return patterns.get(get_pattern_key(list(patterns), layer), value)
+    except re.error as error:
+        raise LoadFailed(f"the {CONFIG} of the adapter has a pattern that is none: {error}") from error
 
 
 def _weights(folder: Path, *, name: str) -> dict[str, torch.Tensor]:

@@ -275,6 +275,8 @@ def cut_off(adapter: Path) -> None:
         (configured(init_lora_weights="pissa_niter_16"), "begins with pissa_niter_16"),
         (configured(r=2), "has rank 1 at .*, its adapter_config.json says 2"),
         (configured(r=0), "no sound r and lora_alpha"),
+        (configured(lora_alpha=math.inf), "no sound r and lora_alpha"),
+        (configured(alpha_pattern={"[": 3}), "a pattern that is none"),
         (configured(lora_alpha="much"), "no sound r and lora_alpha"),
         (changed(without=("weight",)), "holds no weights"),
         (changed(without=("0.self_attn.W_pack.lora_B.weight",)), "only a half of model.layers.0"),
