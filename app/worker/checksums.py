@@ -1,13 +1,14 @@
 """Checksums that came with a model's files, and whether the files agree with them.
 
-Three places tell them: a list in the folder (`SHA256SUMS`, or `NAME.sha256`, as `sha256sum` writes them); the hub's
-cache, where a file is a link to a blob named by its checksum; and what the hub's client notes beside a download into a
-folder. A blob of the hub's is named by SHA-256 if it is large, else as git names it.
+Four places tell them: a list in the folder (`SHA256SUMS`, or `NAME.sha256`, as `sha256sum` writes them); the record of
+our own conversion; the hub's cache, where a file is a link to a blob named by its checksum; and what the hub's client
+notes beside a download into a folder. A blob of the hub's is named by SHA-256 if it is large, else as git names it.
 
 Sources: https://huggingface.co/docs/huggingface_hub/guides/manage-cache; git's own documentation, "Git Objects".
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 _LIST = re.compile(r"(?P<digest>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_RECORD = "haina-conversion.json"
 _GIT_DIGITS = 40
 _LONGEST_LIST = 1_000_000
 _PART = 1 << 20
@@ -44,7 +46,7 @@ class Checksum:
 
 def listed(folder: Path) -> dict[str, Checksum]:
     """Return what the lists in a folder say, by the file's name there. A list that cannot be read says nothing."""
-    found = {}
+    found = dict(_recorded(folder / _RECORD))
     for path in sorted(folder.iterdir()):
         if path.name.lower() in {"sha256sums", "sha256sums.txt"} or path.suffix == ".sha256":
             for digest, name in _lines(path):
@@ -62,6 +64,18 @@ def noted(file: Path) -> Checksum | None:
     if len(lines) > 1 and _BLOB.fullmatch(etag := lines[1].strip()):
         return Checksum(digest=etag, source="the hub's client")
     return None
+
+
+def _recorded(path: Path) -> Iterator[tuple[str, Checksum]]:
+    """Yield what our conversion has noted of the files that it wrote."""
+    try:
+        shards = json.loads(_text(path) or "{}").get("shards", {})
+        noted = [(name, str(one["sha256"])) for name, one in shards.items()]
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        return
+    for name, digest in noted:
+        if _BLOB.fullmatch(digest) and name == Path(name).name:
+            yield name, Checksum(digest=digest, source=path.name)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ checksums are right, and only where it is asked: that takes minutes, the rest se
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from app.worker.memory import Need, Size
 _TRAINING = re.compile(r"train_\d{5}B|Intermediate-Checkpoints", re.IGNORECASE)
 _ROLE_TOKENS = {b'"<reserved_106>"', b'"<reserved_102>"'}
 """In a tokenizer of another layout they tell that the model is Baichuan's."""
+_CONVERTED = "haina"
+"""In a config.json that `haina models convert` has written."""
+_PACKED = ".weight.quant_state"
 _BAICHUAN_1_VOCAB_SIZE = 64_000
 _NAMES = {
     (2, 7_505_973_248): "Baichuan2-7B",
@@ -53,7 +56,7 @@ class Checkup:
     context_length: int
     """Tokens; 0 where it is not known."""
     is_packed: bool
-    """Official 4-bit weights."""
+    """Weights that are 4-bit ones already."""
     needs: tuple[Need, ...]
     """At each precision; none where the parameters are not known."""
     memory: Memory
@@ -141,13 +144,14 @@ def _variant(config: dict[str, Any], entries: Headers, *, folder: Path) -> Varia
     vocab_size = entries["model.embed_tokens.weight"].shape[:1] if "model.embed_tokens.weight" in entries else ()
     rows = vocab_size[0] if vocab_size else config.get("vocab_size")
     if config.get("model_type") == "baichuan":
-        return variants.detect(config, entries, vocab_size=rows if isinstance(rows, int) else 0)
+        found = variants.detect(config, entries, vocab_size=rows if isinstance(rows, int) else 0)
+        return replace(found, is_packed=any(_PACKED in name for name in entries))
     if not _speaks_baichuan(folder / "tokenizer.json"):
         return None
     return Variant(
         generation=1 if rows == _BAICHUAN_1_VOCAB_SIZE else 2,
         has_alibi=config.get("model_type") != "llama",
-        is_packed=False,
+        is_packed=any(_PACKED in name for name in entries),
     )
 
 
@@ -172,9 +176,11 @@ def _title(variant: Variant, parameters: int, *, name: str, is_chat: bool, confi
     else:
         title = f"{generation}, of no published size ({position})"
     if variant.is_packed:
-        title += ", official 4-bit weights"
-    layout = {"baichuan": "official layout", "llama": "converted to Llama's layout"}
-    return f"{title}, {layout.get(str(config.get('model_type')), 'converted')}"
+        title += ", 4-bit weights"
+    if config.get("model_type") == "llama":
+        return f"{title}, converted to Llama's layout"
+    is_official = config.get("model_type") == "baichuan" and _CONVERTED not in config
+    return f"{title}, {'official layout' if is_official else 'converted'}"
 
 
 def _unknown(config: dict[str, Any], folder: Path) -> tuple[str, str, str]:

@@ -111,6 +111,7 @@ def test_4_bit_weights_as_bitsandbytes_saves_them_today_are_whole(tmp_path: Path
     found.model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(found.vocabulary.json)
     assert faults(folder) == []
+    assert "4-bit weights, converted" in examine(folder).title
 
 
 def test_a_model_of_another_kind_is_read_without_a_list_of_its_tensors(whole: Path) -> None:
@@ -411,6 +412,27 @@ def test_checksums_are_compared_from_a_list_and_from_the_hubs_names(whole: Path)
     assert len(faults(whole, is_deep=True)) >= 3
 
 
+def test_what_a_conversion_has_noted_is_compared(whole: Path) -> None:
+    changed(whole / "config.json", haina={"converted": 1})
+    noted = {PARTS[0]: {"size": 1, "sha256": "0" * 64}, "model-9.safetensors": {"sha256": "0" * 64}}
+    record = whole / "haina-conversion.json"
+    record.write_text(json.dumps({"shards": noted}))
+    assert faults(whole, is_deep=True) == [
+        "model-9.safetensors: is missing, though haina-conversion.json lists it",
+        f"{PARTS[0]}: is not the file that haina-conversion.json has the checksum of",
+    ]
+    assert examine(whole).title.endswith(", converted")
+    for other in (
+        "[]",
+        "[" * 100_000,
+        '{"shards": [1]}',
+        '{"shards": {"a": 1}}',
+        '{"shards": {"../a": {"sha256": "x"}}}',
+    ):
+        record.write_text(other)
+        assert faults(whole) == []
+
+
 def test_what_the_hubs_client_notes_in_a_folder_is_compared(whole: Path) -> None:
     notes = whole / ".cache" / "huggingface" / "download"
     notes.mkdir(parents=True)
@@ -482,7 +504,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 NAMES_OF_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "model.safetensors",
     "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json", "SHA256SUMS",
-    "model-00001-of-00002.safetensors", "x.sha256",
+    "model-00001-of-00002.safetensors", "x.sha256", "haina-conversion.json",
 )  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
