@@ -214,7 +214,7 @@ def _supervisor(settings: Settings) -> Supervisor:
     model = settings.model
     return Supervisor(
         [
-            *("--model", model.path),
+            *("--model", model.path, "--revision", model.revision),
             *("--dtype", model.dtype),
             *("--quantize", model.quantize),
             *("--slots", str(model.slots)),

@@ -178,8 +178,8 @@ def _model(settings: Settings) -> list[Finding]:
     subject = "embedded model" if path == "default" else "model"
     findings = []
     try:
-        folder = shelf.find(path, revision=None, data_dir=settings.data_dir)
-        found = checkup.examine(folder, name=path)
+        folder = shelf.find(path, revision=settings.model.revision or None, data_dir=settings.data_dir)
+        found = checkup.examine(folder, name=f"{path} {settings.model.revision}")
     except InvalidInput as error:
         findings.append(_absent_model(path, subject=subject, why=error.detail))
     except OSError as error:

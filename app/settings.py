@@ -91,6 +91,8 @@ class ModelSettings(_Group):
 
     path: str = "default"
     """A folder, a hub id, or `default`: the embedded model."""
+    revision: str = ""
+    """Of a hub id: a branch, a tag or a commit."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; `auto` takes what the machine is fast at."""
     quantize: Literal["none", "8bit", "4bit"] = "none"
