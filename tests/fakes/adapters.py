@@ -22,6 +22,7 @@ def written(
     targets: tuple[str, ...],
     rank: int = 1,
     whole: Weights | None = None,
+    strength: float = 0.02,
     **options: Any,
 ) -> Path:
     """Write an adapter with random numbers, in peft's form: A [r, in], B [out, r] for each target of the base."""
@@ -35,7 +36,7 @@ def written(
         if name.removesuffix(".weight").endswith(targets):
             rows, columns = weight.shape
             stem = f"base_model.model.{name.removesuffix('.weight')}"
-            weights[f"{stem}.lora_A.weight"] = torch.randn(rank, columns) * 0.05
-            weights[f"{stem}.lora_B.weight"] = torch.randn(rows, rank) * 0.05
+            weights[f"{stem}.lora_A.weight"] = torch.randn(rank, columns) * strength
+            weights[f"{stem}.lora_B.weight"] = torch.randn(rows, rank) * strength
     save_file(weights, folder / "adapter_model.safetensors")
     return folder

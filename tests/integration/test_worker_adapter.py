@@ -55,7 +55,9 @@ def assert_all_the_same(base: Path, adapter: Path, hand: Path) -> None:
     for mode in ("merged", "live", "auto"):
         found = loaded(base, adapter=str(adapter), adapter_mode=mode)
         assert found.profile.adapter == adapter.name
-        assert (logits(found) - wanted).abs().max() <= CLOSE
+        worst = (logits(found) - wanted).abs().max().item()
+        print(f"{mode}: largest difference {worst:.1e}")  # noqa: T201 - a figure to keep
+        assert worst <= CLOSE
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -151,7 +153,7 @@ def test_it_is_merged_before_the_model_is_quantised_or_live_after(
 ) -> None:
     pytest.importorskip("bitsandbytes")
     base = made_up(tmp_path / "made-up", has_alibi=False)
-    adapter = written(tmp_path / "adapter", weights_of(base), targets=OFFICIAL, rank=2)
+    adapter = written(tmp_path / "adapter", weights_of(base), targets=OFFICIAL, rank=2, strength=0.05)
     hand = by_hand(base, adapter, tmp_path / "hand", scale=lambda _: 16)
     wanted, plain = logits(loaded(hand, quantize=quantize)), logits(loaded(base, quantize=quantize))
     where = converted(base, tmp_path / "converted") if is_converted else base
