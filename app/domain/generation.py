@@ -33,6 +33,8 @@ class ModelProfile:
     revision: str = ""
     quantization: str = "none"
     dtype: str = ""
+    adapter: str = ""
+    """The LoRA adapter that changes it; empty: none."""
     is_embedded: bool = False
     """The small English model that comes with the program; the page says so."""
     license_url: str = ""

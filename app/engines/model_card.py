@@ -29,6 +29,7 @@ class _Haina(_Part):
     revision: str = ""
     quantization: str = "none"
     dtype: str = ""
+    adapter: str = ""
     is_embedded: bool = False
     license_url: str = ""
     source_url: str = ""
@@ -65,6 +66,7 @@ def _profile(card: _Card) -> ModelProfile:
         revision=about.revision,
         quantization=about.quantization,
         dtype=about.dtype,
+        adapter=about.adapter,
         is_embedded=about.is_embedded,
         license_url=about.license_url,
         source_url=about.source_url,

@@ -256,6 +256,7 @@ def model_card(profile: ModelProfile, *, created: int) -> Json:
             "revision": profile.revision,
             "quantization": profile.quantization,
             "dtype": profile.dtype,
+            "adapter": profile.adapter,
             "is_embedded": profile.is_embedded,
             "license_url": profile.license_url,
             "source_url": profile.source_url,

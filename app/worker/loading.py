@@ -6,7 +6,7 @@ one line for the operator.
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,12 @@ from app.domain.errors import InvalidInput
 from app.domain.generation import ModelProfile
 from app.domain.models import Sampling
 from app.domain.ports import PromptFormat
+from app.worker import adapter as adapters
 from app.worker import embedded, hub
+from app.worker.adapter import Adapter, Mode
 from app.worker.baichuan import modeling, official, variants
 from app.worker.failures import LoadFailed
+from app.worker.machine import has_fast_bfloat16
 from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
 from prompts.formats.registry import load_format
@@ -30,7 +33,6 @@ from prompts.formats.tokenizer import Tokenizer as PromptTokenizer
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantize = Literal["none", "8bit", "4bit"]
 
-_FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _CPU_SLOTS = 4
 _MAX_SLOTS = 16
 
@@ -45,6 +47,10 @@ class ModelChoice:
     quantize: Quantize = "none"
     revision: str | None = None
     """Of a hub id."""
+    adapter: str = ""
+    """A LoRA adapter: a folder, or a hub id; empty: none."""
+    adapter_mode: Mode = "auto"
+    """`merged` into the weights, or `live` beside them; `auto`: merged, unless the weights are packed."""
     data_dir: Path
     """Where the embedded model's conversion is kept."""
 
@@ -83,15 +89,6 @@ def load(choice: ModelChoice, *, report: Report) -> LoadedModel:
         raise LoadFailed(f"no memory for the model {choice.path}") from error
 
 
-def has_fast_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere float32 is faster."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return any(flag in flags for flag in _FAST_BFLOAT16)
-
-
 def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     is_embedded = choice.path == "default"
     if is_embedded:
@@ -103,26 +100,37 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
     dtype = _dtype(choice.dtype)
+    adapter = adapters.read(choice.adapter) if choice.adapter else None
     with reported_bars(report, "weights", first=0.5, last=0.95):
         variant: variants.Variant | None = None
         quantize = choice.quantize
         if official.is_official(folder):
             quantization = _quantization(choice.quantize, dtype=dtype)
-            found = official.load(folder, dtype=dtype, device=_device(), quantization=quantization)
+            found = official.load(
+                folder,
+                dtype=dtype,
+                device=_device(),
+                quantization=quantization,
+                adapter=adapter,
+                mode=choice.adapter_mode,
+            )
             model, tokenizer, variant = found.model, found.tokenizer, found.variant
             if variant.is_packed:
                 quantize = "4bit" if found.is_kept_packed else "none"
         else:
             modeling.register()
-            model, tokenizer = _load_standard(folder, choice=choice, dtype=dtype)
+            model, tokenizer = _load_standard(folder, choice=choice, dtype=dtype, adapter=adapter)
     model.eval()
     report("warm_up", 0.95)
     _refuse_broken_rows(model)
     _warm_up(model)
-    return _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
+    described = _described(model, tokenizer=tokenizer, choice=choice, dtype=dtype, quantize=quantize, variant=variant)
+    return replace(described, profile=replace(described.profile, adapter=adapter.name)) if adapter else described
 
 
-def _load_standard(folder: Path, *, choice: ModelChoice, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
+def _load_standard(
+    folder: Path, *, choice: ModelChoice, dtype: torch.dtype, adapter: Adapter | None
+) -> tuple[Any, Tokenizer]:
     """Load what transformers knows by itself."""
     where: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if not (folder / "config.json").is_file():
@@ -131,15 +139,51 @@ def _load_standard(folder: Path, *, choice: ModelChoice, dtype: torch.dtype) -> 
     tokenizer = AutoTokenizer.from_pretrained(folder, **where)
     if not getattr(tokenizer, "is_fast", False):
         raise LoadFailed(f"the model {folder} has no fast tokenizer (tokenizer.json)")
+    is_packed = getattr(config, "quantization_config", None) is not None
+    is_live = choice.adapter_mode == "live" or (choice.adapter_mode == "auto" and is_packed)
+    if adapter is not None:
+        adapter = _fitting(adapter, is_packed=is_packed, is_live=is_live)
+    quantization = _quantization(choice.quantize, dtype=dtype)
+    is_in_between = adapter is not None and not is_live and quantization is not None
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         config=config,
         dtype=dtype,
-        device_map={"": _device()} if torch.cuda.is_available() else None,
-        quantization_config=_quantization(choice.quantize, dtype=dtype),
+        # Before it is quantised it may not fit where it will fit then.
+        device_map={"": _device()} if torch.cuda.is_available() and not is_in_between else None,
+        quantization_config=None if is_in_between else quantization,
         **where,
     )
+    if adapter is not None and is_live:
+        adapters.attach(model, adapter, dtype=dtype)
+    elif adapter is not None:
+        adapters.merge(model, adapter, dtype=dtype)
+    if is_in_between:
+        model = _quantised(model, quantization)
     return model, tokenizer.backend_tokenizer
+
+
+def _quantised(model: Any, quantization: BitsAndBytesConfig | None) -> Any:
+    """Return a model that is in memory once more, quantised."""
+    found = type(model).from_pretrained(
+        None,
+        config=model.config,
+        state_dict=model.state_dict(),
+        dtype=model.dtype,
+        device_map={"": _device()} if torch.cuda.is_available() else None,
+        quantization_config=quantization,
+    )
+    found.generation_config = model.generation_config
+    return found
+
+
+def _fitting(adapter: Adapter, *, is_packed: bool, is_live: bool) -> Adapter:
+    """Return the adapter as a model with query, key and value apart wants it. Raises LoadFailed."""
+    if is_packed and not is_live:
+        raise adapter.misfit("its weights are packed, and cannot be merged with: --adapter-mode live")
+    if adapter.is_for_w_pack and adapters.HEAD_WEIGHT in adapter.whole:
+        raise adapter.misfit("its lm_head was trained on the official layout, and this model's is normalised already")
+    return adapter.split()
 
 
 def _described(

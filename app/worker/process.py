@@ -28,6 +28,7 @@ from app.worker.protocol import TOKEN_VARIABLE
 from app.worker.server import Host, Served, create_app
 
 if TYPE_CHECKING:
+    from app.worker.adapter import Mode
     from app.worker.loading import Dtype, Quantize
 
 QUEUE_LIMIT = 256
@@ -45,6 +46,8 @@ def run_worker(
     quantize: "Quantize" = "none",
     slots: int = 0,
     revision: str | None = None,
+    adapter: str = "",
+    adapter_mode: "Mode" = "auto",
     data_dir: Path,
     exit_with_parent: bool = False,
 ) -> int:
@@ -69,7 +72,15 @@ def run_worker(
         from app.worker.loading import ModelChoice  # noqa: PLC0415
         from app.worker.serving import load_served  # noqa: PLC0415
 
-        choice = ModelChoice(path=model, dtype=dtype, quantize=quantize, revision=revision, data_dir=data_dir)
+        choice = ModelChoice(
+            path=model,
+            dtype=dtype,
+            quantize=quantize,
+            revision=revision,
+            adapter=adapter,
+            adapter_mode=adapter_mode,
+            data_dir=data_dir,
+        )
         report = LoggedProgress(models.report)
         return load_served(choice, slots=slots, queue_limit=QUEUE_LIMIT, metrics=metrics, report=report)
 

@@ -197,6 +197,7 @@ class _Routes:
                 "running": engine.running,
                 "waiting": engine.waiting,
                 "model": host.served.profile.id,
+                "adapter": host.served.profile.adapter,
             }
         )
 

@@ -21,7 +21,12 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from app import bootstrap
+from app.engines.model_card import read_cards
+from app.settings import ModelSettings, Settings
 from app.worker.supervisor import Supervisor, SupervisorState
+from tests.fakes.adapters import weights_of, written
+from tests.fakes.checkpoints import folder_of, greedy, loaded
 
 ENTRY = """
 import argparse, sys
@@ -187,7 +192,7 @@ def test_a_completion_and_its_counts(worker: Worker) -> None:
     assert status == 200
     assert body["usage"]["completion_tokens"] == 7
     assert worker.get("/health")[1] == {
-        "state": "ready", "slots": 1, "running": 0, "waiting": 0, "model": "tiny-llama",
+        "state": "ready", "slots": 1, "running": 0, "waiting": 0, "model": "tiny-llama", "adapter": "",
     }  # fmt: skip
 
 
@@ -311,6 +316,32 @@ async def test_a_killed_worker_is_started_again_and_stop_ends_it(tiny_folder: Pa
     stopped = supervisor.status
     assert (stopped.state, stopped.pid) == (SupervisorState.STOPPED, None)
     assert (await asyncio.to_thread(get, port, "/health"))[0] == 0
+
+
+async def test_an_adapter_that_is_set_is_served_and_named(tmp_path: Path) -> None:
+    base = folder_of("tiny-7b-chat", tmp_path)
+    adapter = written(tmp_path / "poet", weights_of(base), targets=("self_attn.W_pack",))
+    model = ModelSettings(path=str(base), adapter=str(adapter), adapter_mode="live", dtype="float32")
+    supervisor = bootstrap._supervisor(Settings(model=model, data_dir=tmp_path))
+    port = int(supervisor.url.split(":")[2].split("/")[0])
+
+    def ask(path: str, **body: Any) -> Any:
+        return get(port, path, token=supervisor.token, **body)[1]
+
+    await supervisor.start()
+    await asyncio.to_thread(wait_until, lambda: get(port, "/health")[0] == 200)
+    health, cards = await asyncio.to_thread(ask, "/health"), await asyncio.to_thread(ask, "/v1/models")
+    body = {"prompt": list(range(200, 220)), "max_tokens": 8, "temperature": 0, "repetition_penalty": 1.0}
+    answer = await asyncio.to_thread(lambda: ask("/v1/completions", return_token_ids=True, ignore_eos=True, **body))
+    await supervisor.stop()
+
+    assert health["adapter"] == "poet"
+    assert cards["data"][0]["haina"]["adapter"] == "poet"
+    assert read_cards(json.dumps(cards).encode())[0].adapter == "poet"
+    ids = torch.tensor([body["prompt"]])
+    merged = loaded(base, adapter=str(adapter), adapter_mode="merged").model
+    assert answer["choices"][0]["token_ids"] == greedy(merged, ids, tokens=8)[0].tolist()
+    assert answer["choices"][0]["token_ids"] != greedy(loaded(base).model, ids, tokens=8)[0].tolist()
 
 
 async def test_a_worker_that_cannot_start_is_tried_again_and_its_reason_kept() -> None:

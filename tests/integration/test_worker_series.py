@@ -13,8 +13,6 @@ from app.worker.baichuan import series
 from app.worker.failures import LoadFailed
 from tests.fakes.checkpoints import folder_of, golden, loaded
 
-HUB_ID = "baichuan-inc/Baichuan2-7B-Intermediate-Checkpoints"
-
 
 class Hub:
     """A stand-in for the hub: every revision has a last layer of its own, and the rest in common."""
@@ -25,7 +23,7 @@ class Hub:
         self.lacks: set[str] = set()
 
     def fetch(self, repository: str, *, revision: str, **_: object) -> str:
-        assert repository == HUB_ID
+        assert repository == hub.INTERMEDIATE
         if revision in self.lacks:
             raise OSError(f"{revision} is not on the hub")
         self.asked.append(revision)
@@ -47,13 +45,15 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 def convert(target: Path, *revisions: str) -> list[str]:
     said: list[str] = []
-    series.convert(HUB_ID, target, revisions=revisions, say=said.append)
+    series.convert(hub.INTERMEDIATE, target, revisions=revisions, say=said.append)
     return said
 
 
-def test_the_eleven_revisions_are_known_by_one_word() -> None:
-    assert len(series.INTERMEDIATE) == 11
-    assert (series.INTERMEDIATE[0], series.INTERMEDIATE[-1]) == ("train_00220B", "train_02420B")
+def test_all_stands_for_the_eleven_revisions(tmp_path: Path, fake_hub: Hub) -> None:
+    convert(tmp_path / "models", "all")
+    assert fake_hub.asked == list(hub.STEPS)
+    assert len(hub.STEPS) == 11
+    assert {one.name for one in (tmp_path / "models").iterdir()} == set(hub.STEPS)
 
 
 def test_each_revision_has_a_folder_and_equal_files_are_kept_once(tmp_path: Path, fake_hub: Hub) -> None:
@@ -94,11 +94,11 @@ def test_where_the_disk_knows_no_links_there_are_copies(
         raise OSError("no links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    convert(tmp_path / "models", *series.INTERMEDIATE[:2])
-    files = [tmp_path / "models" / name / "tokenizer.json" for name in series.INTERMEDIATE[:2]]
+    convert(tmp_path / "models", *hub.STEPS[:2])
+    files = [tmp_path / "models" / name / "tokenizer.json" for name in hub.STEPS[:2]]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert not files[0].samefile(files[1])
-    assert fake_hub.asked == list(series.INTERMEDIATE[:2])
+    assert fake_hub.asked == list(hub.STEPS[:2])
 
 
 @pytest.mark.parametrize("revision", ["../up", "a/b", ".hidden", "/root"])

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from app.domain.errors import InvalidInput
+from app.worker.adapter import HEAD_WEIGHT, Adapter, Mode, attach
 from app.worker.baichuan import quantized, variants, weights
 from app.worker.baichuan.configuration import BaichuanAlibiConfig
 from app.worker.baichuan.modeling import BaichuanAlibiForCausalLM
@@ -54,8 +55,16 @@ def is_official(folder: Path) -> bool:
     return config.get("model_type") == "baichuan" or (CONVERTED in config and "quantization_config" in config)
 
 
-def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAndBytesConfig | None) -> Official:
-    """Load the model. Raises LoadFailed, OSError."""
+def load(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    quantization: BitsAndBytesConfig | None,
+    adapter: Adapter | None = None,
+    mode: Mode = "auto",
+) -> Official:
+    """Load the model, changed by an adapter if there is one. Raises LoadFailed, OSError."""
     tokenizer = tokenizer_of(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     official = weights.read(folder)
@@ -65,6 +74,12 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
     variant = variants.detect(config, official, vocab_size=vocab_size)
     has_norm_head = variant.has_norm_head and CONVERTED not in config
     state = weights.as_llama(quantized.without_packed(official), has_norm_head=has_norm_head, dtype=dtype)
+    is_live = mode == "live" or (mode == "auto" and variant.is_packed)
+    if adapter is not None:
+        adapter = _fitting(adapter, variant, is_live=is_live)
+        if not is_live:
+            adapter.require_fit({name: tuple(weight.shape) for name, weight in state.items()})
+            state = {name: adapter.merged(name, weight, dtype=dtype) for name, weight in state.items()}
     config = llama_config(config, variant, vocab_size=vocab_size)
     is_kept_packed = False
     if variant.is_packed:
@@ -77,9 +92,22 @@ def load(folder: Path, *, dtype: torch.dtype, device: str, quantization: BitsAnd
         if is_kept_packed:
             config.quantization_config = packed_config(dtype)
     model = _model(config, state, dtype=dtype, device=device, quantization=quantization)
+    if adapter is not None and is_live:
+        attach(model, adapter, dtype=dtype)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return Official(model=model, tokenizer=tokenizer, variant=variant, is_kept_packed=is_kept_packed)
+
+
+def _fitting(adapter: Adapter, variant: variants.Variant, *, is_live: bool) -> Adapter:
+    """Return the adapter as the model in memory wants it. Raises LoadFailed."""
+    if variant.is_packed and not is_live:
+        raise adapter.misfit("its weights are packed in 4 bits, and cannot be merged with: --adapter-mode live")
+    if not variant.has_norm_head:
+        return adapter.split()
+    if adapter.is_for_split and HEAD_WEIGHT in adapter.whole:
+        raise adapter.misfit("its lm_head was trained on a converted model: convert this one first")
+    return adapter.split().with_normalised_head()
 
 
 def _packed(official: Mapping[str, Any], *, dtype: torch.dtype, device: str) -> tuple[dict[str, torch.Tensor], bool]:

@@ -10,15 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.domain.errors import InvalidInput
+from app.worker import hub
 from app.worker.baichuan import conversion
 
-INTERMEDIATE = tuple(f"train_{tokens:05}B" for tokens in range(220, 2421, 220))
-"""The revisions of baichuan-inc/Baichuan2-7B-Intermediate-Checkpoints.
-
-Source: its hub discussion no. 2; its main branch holds no weights.
-"""
 ALL = "all"
-"""Stands for all of them."""
+"""Stands for all the intermediate checkpoints."""
 
 
 def convert(
@@ -28,7 +24,7 @@ def convert(
 
     Raises InvalidInput where `revisions` are none, and what `conversion.convert` raises: what is done by then stays.
     """
-    revisions = INTERMEDIATE if ALL in revisions else tuple(dict.fromkeys(revisions))
+    revisions = hub.STEPS if ALL in revisions else tuple(dict.fromkeys(revisions))
     if Path(source).expanduser().is_dir():
         raise InvalidInput("a folder has no revisions; name a hub id, or leave --revision out")
     for revision in revisions:

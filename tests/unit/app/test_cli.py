@@ -15,7 +15,9 @@ import structlog
 
 from app import bootstrap, cli, logs
 from app.domain.errors import StorageFull
+from app.worker.machine import Memory
 from storage import schema
+from tests.fakes.checkpoints import folder_of
 
 BLOCKED = "haina-blocked-test-phrase"
 TEMPLATE = 'title = {en = "Kind"}\ndescription = {en = "Is kind."}\nlanguage = "en"\nsystem = "Be kind."\n'
@@ -285,6 +287,61 @@ def test_doctor_tells_a_database_url_that_is_none(haina: Run, monkeypatch: pytes
     assert code == cli.FOUND
     [at] = [number for number, line in enumerate(out) if line.startswith("✗ database: ")]
     assert "HAINA_STORAGE__URL" in out[at + 1]
+
+
+# Models
+
+
+def test_a_model_is_whole_or_its_fault_is_told_by_check_and_by_doctor(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of("tiny-13b-chat", tmp_path)
+    monkeypatch.setenv("HAINA_MODEL__PATH", str(folder))
+    code, out, err = haina("models", "check", folder)
+    assert (code, err) == (0, [])
+    assert out[0].startswith("Baichuan2, of no published size (ALiBi, as 13B)")
+    assert any(line.startswith("✓ model: Baichuan2") for line in haina("doctor")[1])
+
+    os.truncate(folder / "pytorch_model.bin", 2_000_000)
+    said = "pytorch_model.bin: is cut off or damaged: it has no zip directory that can be read"
+    code, out, _ = haina("models", "check", folder)
+    assert code == cli.FOUND
+    assert f"✗ {said}" in out
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    [at] = [number for number, line in enumerate(out) if line == f"✗ model: {said}"]
+    assert f"haina models check {folder}" in out[at + 1]
+
+
+@pytest.mark.parametrize("place", ["/nonexist", "FILE", "someone/never-fetched", "default"])
+def test_a_place_without_a_model_is_wrong_usage(haina: Run, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    code, out, err = haina("models", "check", str(tmp_path / "file") if place == "FILE" else place)
+    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+
+
+def test_an_adapter_that_is_not_there_is_told(haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_MODEL__ADAPTER", str(tmp_path / "adapter"))
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    assert f"✗ adapter: there is no adapter in {tmp_path / 'adapter'}" in out
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert f"✓ adapter: {tmp_path / 'adapter'}" in haina("doctor")[1]
+
+
+def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of("tiny-7b-chat", tmp_path)
+    monkeypatch.setenv("HAINA_MODEL__PATH", str(folder))
+    monkeypatch.setenv("HAINA_MODEL__DTYPE", "float32")
+    here = Memory(place="RAM", is_gpu=False, total_bytes=1_500_000, free_bytes=0)
+    monkeypatch.setattr("app.worker.checkup.memory_here", lambda: here)
+    code, out, _ = haina("doctor")
+    assert code == cli.FOUND
+    [at] = [number for number, line in enumerate(out) if line.startswith("✗ memory: ")]
+    assert out[at + 1].strip().startswith("fix: bfloat16 would fit")
 
 
 # The engine
