@@ -190,6 +190,7 @@ def models_convert(
             help="Revision of a hub id. Several, or `all` intermediate checkpoints: a folder in DST for each."
         ),
     ] = None,
+    adapter: Annotated[str, typer.Option(help="LoRA adapter to be merged in: a folder or a hub id.")] = "",
 ) -> None:
     """Write an official checkpoint anew as a standard one; run it again to go on after a stop."""
     from app.worker.baichuan import conversion, series  # noqa: PLC0415 - as above
@@ -198,9 +199,9 @@ def models_convert(
     revisions = revision or []
     try:
         if len(revisions) > 1 or series.ALL in revisions:
-            series.convert(source, target, revisions=revisions, dtype=dtype, say=typer.echo)
+            series.convert(source, target, revisions=revisions, dtype=dtype, adapter=adapter, say=typer.echo)
         else:
-            conversion.convert(source, target, dtype=dtype, revision=next(iter(revisions), None))
+            conversion.convert(source, target, dtype=dtype, revision=next(iter(revisions), None), adapter=adapter)
     except LoadFailed as error:
         _fail(str(error), UNREACHABLE)
     typer.echo(f"converted to {target}")

@@ -10,6 +10,7 @@ The adapter is read here and not by peft, which asks the hub for what a folder l
 Sources: https://huggingface.co/docs/peft/package_reference/lora; fine-tune/fine-tune.py of baichuan-inc/Baichuan2.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -149,9 +150,25 @@ class Adapter:
             return weight
         return (weight.float() + change.change(device=weight.device)).to(dtype)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of what the adapter does, in hexadecimal."""
+        digest = hashlib.sha256()
+        for layer, one in sorted(self.layers.items()):
+            digest.update(f"{layer} {one.shape} {one.scale!r}".encode())
+            digest.update(_bytes(one.a))
+            digest.update(_bytes(one.b))
+        for name, weight in sorted(self.whole.items()):
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(_bytes(weight))
+        return digest.hexdigest()
+
     def misfit(self, why: str) -> LoadFailed:
         """Return the error that says why the adapter cannot be used with a model."""
         return LoadFailed(f"the adapter {self.name} does not fit the model: {why}")
+
+
+def _bytes(weight: torch.Tensor) -> memoryview:
+    return weight.contiguous().view(torch.uint8).numpy().data
 
 
 def read(source: str) -> Adapter:

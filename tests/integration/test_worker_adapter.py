@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from app.worker import adapter as adapters
 from app.worker.adapter import Adapter
+from app.worker.baichuan import conversion
 from app.worker.failures import LoadFailed
 from app.worker.loading import LoadedModel
 from tests.fakes.adapters import weights_of, written
@@ -346,3 +347,50 @@ def test_an_adapter_is_a_value() -> None:
     one = Adapter(name="x", layers={}, whole={}, is_everywhere=True)
     assert one.split() == one
     assert not one.is_for_w_pack
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("targets", "rank"), [(OFFICIAL, 1), (ALL_LINEAR, 4)], ids=["official", "all"])
+def test_converted_with_an_adapter_it_is_the_merged_model(
+    name: str, targets: tuple[str, ...], rank: int, tmp_path: Path
+) -> None:
+    base = folder_of(name, tmp_path)
+    adapter = written(tmp_path / "adapter", weights_of(base), targets=targets, rank=rank)
+    conversion.convert(str(base), tmp_path / "converted", adapter=str(adapter))
+
+    wanted = logits(loaded(base, adapter=str(adapter), adapter_mode="merged"))
+    assert (logits(loaded(tmp_path / "converted")) - wanted).abs().max() <= CLOSE
+    assert "The LoRA adapter adapter was merged" in (tmp_path / "converted" / "NOTICE").read_text()
+
+
+def test_a_conversion_that_was_stopped_does_not_go_on_with_another_adapter(tmp_path: Path) -> None:
+    base = folder_of("tiny-7b-chat", tmp_path)
+    one, other = (
+        written(tmp_path / name, weights_of(base), targets=targets, rank=1)
+        for name, targets in (("one", OFFICIAL), ("other", ALL_LINEAR))
+    )
+
+    sizes: list[int] = []
+
+    def stop_later(size: int) -> None:
+        sizes.append(size)
+        if len(sizes) == 10:
+            raise KeyboardInterrupt
+
+    first = conversion.plan(base, name="first", adapter=adapters.read(str(one)), shard_bytes=200_000)
+    with pytest.raises(KeyboardInterrupt):
+        conversion.write(first, tmp_path / "done", advance=stop_later)
+    assert list((tmp_path / "done.part").glob("*.safetensors"))
+    second = conversion.plan(base, name="second", adapter=adapters.read(str(other)), shard_bytes=200_000)
+    conversion.write(second, tmp_path / "done")
+    wanted = logits(loaded(base, adapter=str(other), adapter_mode="merged"))
+    assert (logits(loaded(tmp_path / "done")) - wanted).abs().max() <= CLOSE
+
+
+def test_packed_weights_are_not_converted_with_an_adapter(tmp_path: Path) -> None:
+    base = made_up(tmp_path / "base", has_alibi=False)
+    adapter = written(tmp_path / "adapter", weights_of(base), targets=OFFICIAL, rank=1)
+    pack(base)
+    with pytest.raises(LoadFailed, match="4-bit weights cannot be merged"):
+        conversion.convert(str(base), tmp_path / "done", adapter=str(adapter))
+    assert not (tmp_path / "done.part").exists()

@@ -37,6 +37,8 @@ class Described:
     config: LlamaConfig
     tokenizer: Tokenizer
     dtype: torch.dtype
+    adapter: str | None
+    """The name of what was merged into the weights."""
 
 
 def write(described: Described, folder: Path, *, source: Path) -> None:
@@ -95,6 +97,8 @@ def notice(described: Described, *, licences: list[str]) -> str:
         changes.append("W_pack was cut into query, key and value, and the tensors are named as in a Llama model.")
     if variant.has_norm_head:
         changes.append("The rows of lm_head were normalised, as the official code does when it runs.")
+    if described.adapter:
+        changes.append(f"The LoRA adapter {described.adapter} was merged into the weights.")
     if variant.is_packed:
         changes.append("The 4-bit weights were written in bitsandbytes' form of today; no weight was changed.")
     changes.append(f"Weights that are not packed are {described.dtype}.".replace("torch.", ""))

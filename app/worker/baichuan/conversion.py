@@ -21,7 +21,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from app.domain.errors import InvalidInput
-from app.worker import disk, hub
+from app.worker import adapter as adapters
+from app.worker import architecture, disk, hub
+from app.worker.adapter import Adapter
 from app.worker.baichuan import companions, official, quantized, stored, variants, weights
 from app.worker.baichuan.companions import Described
 from app.worker.baichuan.shards import Piece, Shard, divide, index
@@ -46,6 +48,8 @@ class Plan:
     source: Path
     files: tuple[Path, ...]
     described: Described
+    adapter: Adapter | None
+    """What is merged into the weights."""
     shards: tuple[Shard, ...]
 
     @property
@@ -54,8 +58,10 @@ class Plan:
         return sum(shard.size_bytes for shard in self.shards)
 
 
-def convert(source: str, target: Path, *, dtype: str = "auto", revision: str | None = None) -> None:
+def convert(source: str, target: Path, *, dtype: str = "auto", revision: str | None = None, adapter: str = "") -> None:
     """Convert a folder or a hub id's files, and show how far it is; `dtype` auto keeps that of the source.
+
+    `adapter` is the folder or hub id of a LoRA adapter that is merged into the weights; empty: none.
 
     Raises what `plan` and `write` raise.
     """
@@ -67,6 +73,7 @@ def convert(source: str, target: Path, *, dtype: str = "auto", revision: str | N
         name=folder.resolve().name if is_folder else source,
         revision=None if is_folder else revision or folder.name,  # the hub's cache names it by the commit
         dtype=None if dtype == "auto" else getattr(torch, dtype),
+        adapter=adapters.read(adapter) if adapter else None,
     )
     with shown_bytes(planned.size_bytes, label="Converting") as advance:
         write(planned, target, advance=advance)
@@ -78,6 +85,7 @@ def plan(
     name: str,
     revision: str | None = None,
     dtype: torch.dtype | None = None,
+    adapter: Adapter | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Read what the source holds; nothing is written. `dtype` None keeps that of the source.
@@ -107,13 +115,22 @@ def plan(
         config=official.llama_config(config, variant, vocab_size=vocab_size),
         tokenizer=tokenizer,
         dtype=dtype,
+        adapter=adapter.name if adapter else None,
     )
     _require_whole(held, described)
+    if adapter is not None:
+        adapter = _fitting(adapter, held, variant)
     try:
-        pieces = [*_plain(held, variant, dtype=dtype), *_packed(held, variant)]
+        pieces = [*_plain(held, variant, dtype=dtype, adapter=adapter), *_packed(held, variant)]
     except ImportError as error:
         raise LoadFailed("4-bit weights need bitsandbytes: pip install 'haina[quantize]'") from error
-    return Plan(source=source, files=files, described=described, shards=divide(pieces, limit_bytes=shard_bytes))
+    return Plan(
+        source=source,
+        files=files,
+        described=described,
+        adapter=adapter,
+        shards=divide(pieces, limit_bytes=shard_bytes),
+    )
 
 
 def write(planned: Plan, target: Path, *, advance: Advance = lambda _: None) -> None:
@@ -169,16 +186,34 @@ def _official_config(source: Path) -> dict[str, Any]:
     return config
 
 
-def _plain(held: Mapping[str, Any], variant: variants.Variant, *, dtype: torch.dtype) -> Iterator[Piece]:
-    """Yield the pieces of weights that are not packed."""
+def _fitting(adapter: Adapter, held: Mapping[str, Any], variant: variants.Variant) -> Adapter:
+    """Return the adapter under Llama's names. Raises LoadFailed where it cannot be merged into these weights."""
+    if variant.is_packed:
+        raise adapter.misfit("4-bit weights cannot be merged with; convert the model that they were packed from")
+    adapter = official.fitting(adapter, variant, is_live=False)
+    metas = {name: one.meta for name, one in held.items() if isinstance(one, stored.StoredTensor)}
+    shapes = weights.as_llama(metas, has_norm_head=False, dtype=torch.float32)
+    adapter.require_fit({name: tuple(one.shape) for name, one in shapes.items()})
+    return adapter
+
+
+def _plain(
+    held: Mapping[str, Any], variant: variants.Variant, *, dtype: torch.dtype, adapter: Adapter | None
+) -> Iterator[Piece]:
+    """Yield the pieces of weights that are not packed, an adapter's changes in them."""
 
     def converted(name: str, weight: torch.Tensor) -> Mapping[str, torch.Tensor]:
         if name == weights.HEAD and variant.has_norm_head:
-            return {name: weights.normalised(weight, dtype=dtype)}
-        weight = weight.to(dtype)
-        if name.endswith(".W_pack.weight") and not variant.has_alibi:
-            return weights.split(name, weight)
-        return {name: weight}
+            return changed({name: weights.normalised(weight, dtype=dtype)})
+        if not name.endswith(".W_pack.weight") or (variant.has_alibi and adapter is None):
+            return changed({name: weight})
+        parts = changed(weights.split(name, weight))
+        return {name: torch.cat([*parts.values()])} if variant.has_alibi else parts
+
+    def changed(entries: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        if adapter is not None:
+            entries = {name: adapter.merged(name, weight, dtype=dtype) for name, weight in entries.items()}
+        return {name: weight.to(dtype) for name, weight in entries.items()}
 
     def piece(name: str, one: stored.StoredTensor) -> Piece:
         return Piece(entries=converted(name, one.meta), make=lambda: converted(name, one.read()))
@@ -212,24 +247,11 @@ def _packed(held: Mapping[str, Any], variant: variants.Variant) -> Iterator[Piec
 
 def _require_whole(held: Mapping[str, Any], described: Described) -> None:
     """See that every weight is there, in the shape that the config tells. Raises LoadFailed."""
-    config = described.config
-    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
-    wanted = {
-        "model.embed_tokens.weight": (vocab, hidden),
-        "model.norm.weight": (hidden,),
-        weights.HEAD: (vocab, hidden),
-    }
-    for at in range(config.num_hidden_layers):
-        layer = f"model.layers.{at}"
-        wanted |= {
-            f"{layer}.self_attn.W_pack.weight": (3 * hidden, hidden),
-            f"{layer}.self_attn.o_proj.weight": (hidden, hidden),
-            f"{layer}.mlp.gate_proj.weight": (inner, hidden),
-            f"{layer}.mlp.up_proj.weight": (inner, hidden),
-            f"{layer}.mlp.down_proj.weight": (hidden, inner),
-            f"{layer}.input_layernorm.weight": (hidden,),
-            f"{layer}.post_attention_layernorm.weight": (hidden,),
-        }
+    try:
+        layers = architecture.read(described.official | {"vocab_size": described.config.vocab_size})
+    except InvalidInput as error:
+        raise LoadFailed(f"the config.json cannot be right: {error}") from error
+    wanted = dict(layers.shapes()) if layers else {}
     shapes = {name: one.shape for name, one in held.items() if isinstance(one, stored.StoredTensor)}
     for layer in quantized.layers(held):
         data = held.get(f"{layer}.weight.data")
@@ -282,6 +304,7 @@ def _begin(planned: Plan, folder: Path) -> dict[str, Any]:
             file.name: {"size": file.stat().st_size, "mtime_ns": file.stat().st_mtime_ns} for file in planned.files
         },
         "dtype": str(described.dtype).removeprefix("torch."),
+        "adapter": planned.adapter.digest() if planned.adapter else None,
         "files": {shard.name: shard.size_bytes for shard in planned.shards},
         "shards": {},
     }

@@ -76,7 +76,7 @@ def load(
     state = weights.as_llama(quantized.without_packed(official), has_norm_head=has_norm_head, dtype=dtype)
     is_live = mode == "live" or (mode == "auto" and variant.is_packed)
     if adapter is not None:
-        adapter = _fitting(adapter, variant, is_live=is_live)
+        adapter = fitting(adapter, variant, is_live=is_live)
         if not is_live:
             adapter.require_fit({name: tuple(weight.shape) for name, weight in state.items()})
             state = {name: adapter.merged(name, weight, dtype=dtype) for name, weight in state.items()}
@@ -99,8 +99,8 @@ def load(
     return Official(model=model, tokenizer=tokenizer, variant=variant, is_kept_packed=is_kept_packed)
 
 
-def _fitting(adapter: Adapter, variant: variants.Variant, *, is_live: bool) -> Adapter:
-    """Return the adapter as the model in memory wants it. Raises LoadFailed."""
+def fitting(adapter: Adapter, variant: variants.Variant, *, is_live: bool) -> Adapter:
+    """Return the adapter as a model with Llama's names and a normalised head wants it. Raises LoadFailed."""
     if variant.is_packed and not is_live:
         raise adapter.misfit("its weights are packed in 4 bits, and cannot be merged with: --adapter-mode live")
     if not variant.has_norm_head:

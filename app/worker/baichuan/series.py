@@ -18,7 +18,13 @@ ALL = "all"
 
 
 def convert(
-    source: str, target: Path, *, revisions: Sequence[str], dtype: str = "auto", say: Callable[[str], None]
+    source: str,
+    target: Path,
+    *,
+    revisions: Sequence[str],
+    dtype: str = "auto",
+    adapter: str = "",
+    say: Callable[[str], None],
 ) -> None:
     """Convert revisions of a hub id into folders of their names below `target`; those that are there already stay.
 
@@ -36,7 +42,7 @@ def convert(
             say(f"{folder} is there already")
             continue
         say(f"{revision}:")
-        conversion.convert(source, folder, dtype=dtype, revision=revision)
+        conversion.convert(source, folder, dtype=dtype, revision=revision, adapter=adapter)
         share(folder, [target / other for other in revisions if other != revision])
 
 
