@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from app.worker import hub, weight_files
-from app.worker.baichuan.weights import split_names
+from app.worker.baichuan.weights import HEAD, split_names
 from app.worker.failures import LoadFailed
 from app.worker.weight_files import Damaged, shown
 
@@ -36,7 +36,6 @@ _PREFIX = "base_model.model."
 _MOST = 1e9
 """No alpha is as large as this; a damaged one may be."""
 _NAME = "default"  # of an adapter within peft
-HEAD_WEIGHT = "lm_head.weight"
 
 _WITHOUT_EFFECT = {
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules", "inference_mode",
@@ -133,10 +132,10 @@ class Adapter:
 
     def with_normalised_head(self) -> "Adapter":
         """Return the adapter for a model whose `lm_head` has rows of length 1 already."""
-        if HEAD_WEIGHT not in self.whole:
+        if HEAD not in self.whole:
             return self
-        head = torch.nn.functional.normalize(self.whole[HEAD_WEIGHT].float())
-        return replace(self, whole={**self.whole, HEAD_WEIGHT: head})
+        head = torch.nn.functional.normalize(self.whole[HEAD].float())
+        return replace(self, whole={**self.whole, HEAD: head})
 
     def merged(self, name: str, weight: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
         """Return a weight of the model with what the adapter does to it, computed in float32 and rounded to `dtype`.
@@ -217,7 +216,7 @@ def merge(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> None:
 def replace_whole(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> None:
     """Put the weights in place that were trained as a whole. Raises LoadFailed."""
     is_tied = bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
-    if is_tied and {HEAD_WEIGHT.removesuffix(".weight"), HEAD_WEIGHT} & {*adapter.layers, *adapter.whole}:
+    if is_tied and {HEAD.removesuffix(".weight"), HEAD} & {*adapter.layers, *adapter.whole}:
         raise adapter.misfit("it changes lm_head, and there the embeddings are the last layer")
     for name, weight in adapter.whole.items():
         if not model.get_parameter(name).is_floating_point():

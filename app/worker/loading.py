@@ -22,7 +22,7 @@ from app.domain.ports import PromptFormat
 from app.worker import adapter as adapters
 from app.worker import embedded, hub
 from app.worker.adapter import Adapter, Mode
-from app.worker.baichuan import modeling, official, variants
+from app.worker.baichuan import modeling, official, variants, weights
 from app.worker.failures import LoadFailed
 from app.worker.machine import has_fast_bfloat16
 from app.worker.progress import Report, reported_bars
@@ -181,7 +181,7 @@ def _fitting(adapter: Adapter, *, is_packed: bool, is_live: bool) -> Adapter:
     """Return the adapter as a model with query, key and value apart wants it. Raises LoadFailed."""
     if is_packed and not is_live:
         raise adapter.misfit("its weights are packed, and cannot be merged with: --adapter-mode live")
-    if adapter.is_for_w_pack and adapters.HEAD_WEIGHT in adapter.whole:
+    if adapter.is_for_w_pack and weights.HEAD in adapter.whole:
         raise adapter.misfit("its lm_head was trained on the official layout, and this model's is normalised already")
     return adapter.split()
 

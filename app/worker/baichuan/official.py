@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from app.domain.errors import InvalidInput
-from app.worker.adapter import HEAD_WEIGHT, Adapter, Mode, attach
+from app.worker.adapter import Adapter, Mode, attach
 from app.worker.baichuan import quantized, variants, weights
 from app.worker.baichuan.configuration import BaichuanAlibiConfig
 from app.worker.baichuan.modeling import BaichuanAlibiForCausalLM
@@ -105,7 +105,7 @@ def fitting(adapter: Adapter, variant: variants.Variant, *, is_live: bool) -> Ad
         raise adapter.misfit("its weights are packed in 4 bits, and cannot be merged with: --adapter-mode live")
     if not variant.has_norm_head:
         return adapter.split()
-    if adapter.is_for_split and HEAD_WEIGHT in adapter.whole:
+    if adapter.is_for_split and weights.HEAD in adapter.whole:
         raise adapter.misfit("its lm_head was trained on a converted model: convert this one first")
     return adapter.split().with_normalised_head()
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from app.worker import weight_files
 from app.worker.failures import LoadFailed
 
 HEAD = "lm_head.weight"
@@ -26,7 +27,7 @@ _ROWS = 1024
 
 def files(folder: Path) -> list[Path]:
     """Return the files with the weights. Raises LoadFailed where one is missing, OSError."""
-    found = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    found = weight_files.find(folder)
     if not found:
         raise LoadFailed(f"there is no pytorch_model.bin in {folder}")
     for index in folder.glob("*.index.json"):
