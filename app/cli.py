@@ -173,7 +173,7 @@ def doctor() -> None:
 @models_app.command("list")
 def models_list() -> None:
     """List the models that are here."""
-    from app.worker.shelf import models_here  # noqa: PLC0415 - as above
+    from app.worker.checkpoints.shelf import models_here  # noqa: PLC0415 - as above
 
     for model in models_here(_settings().data_dir):
         typer.echo(f"{model.name}\t{model.size_bytes / 1e6:,.0f} MB\t{model.path}")
@@ -215,7 +215,7 @@ def models_check(
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
 ) -> None:
     """Say what a model is, whether its files are whole, and whether it fits this machine."""
-    from app.worker import checkup, shelf  # noqa: PLC0415 - as above
+    from app.worker.checkpoints import checkup, shelf  # noqa: PLC0415 - as above
 
     folder = shelf.find(path, revision=revision or None, data_dir=_settings(**_given(data_dir=data)).data_dir)
     found = checkup.examine(

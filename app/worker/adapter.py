@@ -23,10 +23,10 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file
 
-from app.worker import hub, weight_files
 from app.worker.baichuan.weights import HEAD, split_names
+from app.worker.checkpoints import hub, weight_files
+from app.worker.checkpoints.weight_files import Damaged, shown
 from app.worker.failures import LoadFailed
-from app.worker.weight_files import Damaged, shown
 
 Mode = Literal["auto", "merged", "live"]
 

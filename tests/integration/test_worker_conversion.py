@@ -19,11 +19,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from app.domain.errors import InvalidInput
-from app.worker import hub
 from app.worker.baichuan import conversion, quantized
 from app.worker.baichuan.shards import Piece, Shard
+from app.worker.checkpoints import hub
+from app.worker.checkpoints.shelf import models_here
 from app.worker.failures import LoadFailed
-from app.worker.shelf import models_here
 from tests.fakes.checkpoints import (
     DATA,
     NAMES,

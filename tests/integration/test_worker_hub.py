@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from huggingface_hub.errors import RevisionNotFoundError
 
-from app.worker import hub
+from app.worker.checkpoints import hub
 from app.worker.failures import LoadFailed
 from app.worker.loading import ModelChoice, load
 from tests.fakes.checkpoints import folder_of

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from app.domain.errors import InvalidInput
-from app.worker import hub
 from app.worker.baichuan import series
+from app.worker.checkpoints import hub
 from app.worker.failures import LoadFailed
 from tests.fakes.checkpoints import folder_of, golden, loaded
 

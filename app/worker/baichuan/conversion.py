@@ -22,14 +22,14 @@ from filelock import FileLock, Timeout
 
 from app.domain.errors import InvalidInput
 from app.worker import adapter as adapters
-from app.worker import architecture, disk, hub
 from app.worker.adapter import Adapter
 from app.worker.baichuan import companions, official, quantized, stored, variants, weights
 from app.worker.baichuan.companions import Described
 from app.worker.baichuan.shards import Piece, Shard, divide, index
+from app.worker.checkpoints import architecture, disk, hub
+from app.worker.checkpoints.shelf import UNFINISHED
 from app.worker.failures import LoadFailed
 from app.worker.progress import shown_bytes
-from app.worker.shelf import UNFINISHED
 
 SHARD_BYTES = 5 * 10**9
 """How large a file becomes."""

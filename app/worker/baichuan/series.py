@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.domain.errors import InvalidInput
-from app.worker import hub
 from app.worker.baichuan import conversion
+from app.worker.checkpoints import hub
 
 ALL = "all"
 """Stands for all the intermediate checkpoints."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from app.worker import weight_files
+from app.worker.checkpoints import weight_files
 from app.worker.failures import LoadFailed
 
 HEAD = "lm_head.weight"

@@ -15,7 +15,7 @@ import structlog
 
 from app import bootstrap, cli, logs
 from app.domain.errors import StorageFull
-from app.worker.machine import Memory
+from app.worker.checkpoints.machine import Memory
 from storage import schema
 from tests.fakes.checkpoints import folder_of
 
@@ -337,7 +337,7 @@ def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(
     monkeypatch.setenv("HAINA_MODEL__PATH", str(folder))
     monkeypatch.setenv("HAINA_MODEL__DTYPE", "float32")
     here = Memory(place="RAM", is_gpu=False, total_bytes=1_500_000, free_bytes=0)
-    monkeypatch.setattr("app.worker.checkup.memory_here", lambda: here)
+    monkeypatch.setattr("app.worker.checkpoints.checkup.memory_here", lambda: here)
     code, out, _ = haina("doctor")
     assert code == cli.FOUND
     [at] = [number for number, line in enumerate(out) if line.startswith("✗ memory: ")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from app.worker.memory import Need
+from app.worker.checkpoints.memory import Need
 
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.domain.errors import InvalidInput
-from app.worker import embedded, hub
+from app.worker import embedded
+from app.worker.checkpoints import hub
 from app.worker.failures import LoadFailed
 
 UNFINISHED = ".part"

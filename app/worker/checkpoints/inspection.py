@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import InvalidInput
-from app.worker import architecture, checksums, weight_files
-from app.worker.architecture import Architecture, Shape
-from app.worker.checksums import Checksum
-from app.worker.weight_files import Damaged, Entry, shown
+from app.worker.checkpoints import architecture, checksums, weight_files
+from app.worker.checkpoints.architecture import Architecture, Shape
+from app.worker.checkpoints.checksums import Checksum
+from app.worker.checkpoints.weight_files import Damaged, Entry, shown
 
 Headers = dict[str, Entry]
 """What weight files hold, by the tensors' names."""

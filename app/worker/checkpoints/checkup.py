@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.worker import embedded, memory
-from app.worker.architecture import Architecture
+from app.worker import embedded
 from app.worker.baichuan import variants
 from app.worker.baichuan.variants import Variant
-from app.worker.inspection import Headers, Inspection, Observation, Say, gigabytes
-from app.worker.machine import Memory, has_fast_bfloat16, memory_here
-from app.worker.memory import Need, Size
+from app.worker.checkpoints import memory
+from app.worker.checkpoints.architecture import Architecture
+from app.worker.checkpoints.inspection import Headers, Inspection, Observation, Say, gigabytes
+from app.worker.checkpoints.machine import Memory, has_fast_bfloat16, memory_here
+from app.worker.checkpoints.memory import Need, Size
 
 _TRAINING = re.compile(r"train_\d{5}B|Intermediate-Checkpoints", re.IGNORECASE)
 _ROLE_TOKENS = {b'"<reserved_106>"', b'"<reserved_102>"'}
