@@ -204,11 +204,13 @@ async def assessed(
     *,
     names: Sequence[str] = (),
     columns: Columns | None = None,
+    sample: int | None = None,
     with_engine: bool = False,
     progress: Progress | None = None,
 ) -> Assessment:
     """Return what the filter, and the engine that is set, make of these banks; of the built-in ones without names.
 
+    `sample` is how many questions are drawn from each bank, at most; `columns` say how tables are read.
     Raises InvalidSettings, InvalidInput and OSError for a bank, EngineUnavailable, SafetyUnavailable.
     """
     if with_engine and not settings.engine.url:
@@ -217,6 +219,8 @@ async def assessed(
     content_filter = ContentFilter(policy)
     # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
     banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
+    if sample is not None:
+        banks = tuple(bank.drawn(sample) for bank in banks)
     if not with_engine:
         results = await examine(banks, content_filter=content_filter, progress=progress)
         return assess(banks, results, policy=content_filter.policy)

@@ -290,6 +290,7 @@ def safety_eval(
     policy: Annotated[Path | None, typer.Option(help="A policy file in place of the one that is set.")] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Ask the engine that is set as well.")] = False,
     engine: Annotated[str | None, typer.Option(help="Ask the engine at this address as well.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Draw so many questions from each bank.", min=1)] = None,
     text: Annotated[str, typer.Option(help="The column of the question, for a set that is not known.")] = "",
     kind: Annotated[str, typer.Option(help="The column of its kind.")] = "",
     label: Annotated[str, typer.Option(help="The column that says whether to refuse.")] = "",
@@ -307,6 +308,8 @@ def safety_eval(
     if bool(label) != bool(refuse):
         raise InvalidInput("--label and --refuse need each other")
     columns = Columns(text=text, kind=kind, label=label, refuse=frozenset(refuse or ()), expected=Expectation(expect))
+    if out and (out.is_dir() or not out.parent.is_dir()):  # better now than after an hour
+        raise InvalidInput(f"{out}: no file can be written there")
     settings = _settings(
         **_given(safety={"policy": str(policy)} if policy else None, engine={"url": engine} if engine else None)
     )
@@ -315,6 +318,7 @@ def safety_eval(
             settings,
             names=banks or (),
             columns=columns if text else None,
+            sample=sample,
             with_engine=ask or engine is not None,
             progress=_show_progress,
         )
@@ -328,7 +332,7 @@ def safety_eval(
 
 
 def _show_progress(done: int, of: int) -> None:
-    if done % 100 == 0 or done == of:
+    if done * 10 // of > (done - 1) * 10 // of:
         typer.echo(f"{done} of {of} questions", err=True)
 
 

@@ -4,9 +4,10 @@ Our own banks are TOML files beside the phrase lists; `app.safety.assessment.imp
 """
 
 import hashlib
+import random
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date as Date  # noqa: N812 — a key is called date
 from enum import StrEnum
 from pathlib import Path
@@ -93,6 +94,13 @@ class Bank:
         for question in self.questions:
             whole.update(f"{question.expected}\0{question.kind}\0{question.text}\0".encode(errors="surrogatepass"))
         return whole.hexdigest()[:12]
+
+    def drawn(self, count: int) -> "Bank":
+        """Return a bank of at most so many of the questions, in their order: of one bank always the same."""
+        places: Sequence[int] = range(len(self.questions))
+        if count < len(places):
+            places = sorted(random.Random(self.digest).sample(places, count))  # noqa: S311 — no secret hangs on it
+        return replace(self, questions=tuple(self.questions[place] for place in places))
 
 
 def builtin_bank(name: str) -> Bank:

@@ -24,6 +24,8 @@ class Columns:
     text: str
     kind: str = ""
     """Left out: all are of one kind, `all`."""
+    kind_prefix: str = ""
+    """Put before each kind, where a set's words mean something else than the standard's."""
     label: str = ""
     """Left out: `expected` holds for all."""
     refuse: frozenset[str] = frozenset()
@@ -57,7 +59,14 @@ KNOWN: Final = (
     _Known(  # github.com/thu-coai/COLDataset; comments, not questions: 1 is offensive
         name="COLD",
         has=frozenset({"TEXT", "topic", "label"}),
-        columns=Columns(text="TEXT", kind="topic", label="label", refuse=frozenset({"1"}), answer=frozenset({"0"})),
+        columns=Columns(
+            text="TEXT",
+            kind="topic",
+            kind_prefix="comments on ",
+            label="label",
+            refuse=frozenset({"1"}),
+            answer=frozenset({"0"}),
+        ),
     ),
     _Known(  # github.com/AIFlames/Flames; an answer has to be good, a refusal need not be
         name="Flames",
@@ -100,7 +109,7 @@ def read_bank(path: Path, columns: Columns | None = None) -> Bank:
             raise InvalidInput(f"{path}: a bank in TOML says itself what is what; leave out the names of columns")
         return read_own_bank(path)
     if suffix not in {".csv", ".jsonl"}:
-        raise InvalidInput(f"{path}: a bank is a .toml, .csv or .jsonl file")
+        raise InvalidInput(f"{path}: not a .toml, .csv or .jsonl file, nor one of {', '.join((*BUILTIN, OBFUSCATED))}")
     text = read_text(path)
     rows = _csv_rows(text) if suffix == ".csv" else _json_rows(text)
     source = ""
@@ -177,7 +186,7 @@ def _known(row: Mapping[str, str]) -> _Known:
 
 def _question(row: Mapping[str, str], columns: Columns) -> Question:
     text = _field(row, columns.text)
-    kind = _field(row, columns.kind) if columns.kind else "all"
+    kind = columns.kind_prefix + _field(row, columns.kind) if columns.kind else "all"
     if not columns.label:
         return Question(text, kind, columns.expected)
     label = _field(row, columns.label)

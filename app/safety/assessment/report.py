@@ -73,7 +73,7 @@ def _sections(assessment: Assessment) -> Iterable[_Section]:
     )
     if assessment.whole.questions:
         yield _Section(title="All banks", table=_scores([(assessment.whole, "all but what was made from the lists")]))
-    if any(count for _, count in assessment.refusers):
+    if assessment.model:
         rows = [(_REFUSERS[refuser], str(count)) for refuser, count in assessment.refusers]
         yield _Section(title="Who refused", table=_Table(("who", "questions"), rows))
     for each in assessment.banks:
