@@ -130,10 +130,7 @@ def read_own_bank(path: Path) -> Bank:
     try:
         document = _BankFile.model_validate(tomllib.loads(text))
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in fault["loc"])
-        line = _line_of_key(text, [part for part in fault["loc"] if isinstance(part, str)])
-        raise InvalidInput(f"{_place(path, line)}: {where}: {fault['msg']}") from None
+        raise InvalidInput(_first_fault(error, text=text, path=path)) from None
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InvalidInput(f"{path}: {error}") from None
     expected = Expectation(document.expect)
@@ -156,6 +153,18 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise InvalidInput(f"{_place(path, line)}: not UTF-8") from None
+
+
+def _first_fault(error: ValidationError, *, text: str, path: Path) -> str:
+    """Return the first that stands in a line: a misspelled key before the one that is missing for it."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        keys = [part for part in fault["loc"] if isinstance(part, str)]
+        line = None if fault["type"] == "missing" else _line_of_key(text, keys)
+        where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in fault["loc"])
+        words = {"extra_forbidden": "there is no such key", "missing": "is required"}.get(fault["type"], fault["msg"])
+        faults.append((line, f"{_place(path, line)}: {where}: {words}"))
+    return min(faults, key=lambda fault: fault[0] or 1 << 30)[1]
 
 
 def _line_of_key(text: str, keys: list[str]) -> int | None:
