@@ -153,6 +153,9 @@ def _csv_rows(text: str) -> _Rows:
             return
         if header is None:
             header = [name.strip() for name in fields]
+            twice = next((name for name in header if name and header.count(name) > 1), None)
+            if twice:
+                raise _Fault(f"two columns are named {twice}", line=line)
         elif len(fields) > len(header):
             raise _Fault(f"{len(fields)} fields, the header has {len(header)}", line=line)
         elif fields:

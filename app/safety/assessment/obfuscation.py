@@ -144,15 +144,15 @@ def pairs(phrases: Iterable[str]) -> Iterator[Pair]:
 
 def obfuscated_bank(policy: Policy) -> Bank:
     """Return a bank of all that the policy's lists refuse in a question, disguised."""
-    phrases = sorted(
-        phrase.text
-        for phrase in policy.phrases()
-        if not phrase.is_allowed
-        and (phrase.action or policy.action(phrase.category, stage=Stage.INPUT)) >= Action.REFUSE
-    )
+    refused: set[str] = set()
+    for phrase in policy.phrases():
+        by_rules = policy.action(phrase.category, stage=Stage.INPUT)
+        action = by_rules if phrase.action is None else phrase.action
+        if action >= Action.REFUSE:
+            refused.add(phrase.text)
     return Bank(
         name=OBFUSCATED,
-        questions=tuple(Question(pair.text, pair.kind, Expectation.REFUSE) for pair in pairs(phrases)),
+        questions=tuple(Question(pair.text, pair.kind, Expectation.REFUSE) for pair in pairs(sorted(refused))),
         source="made from the policy's lists",
         is_made=True,
     )

@@ -80,7 +80,7 @@ def _sections(assessment: Assessment) -> Iterable[_Section]:
         yield _Section(
             title=each.bank.name,
             words=(_MADE,) if each.bank.is_made else (),
-            table=_scores([*((kind, _named(kind)) for kind in each.kinds), (each.whole, "all")]),
+            table=_scores([*((kind, _named(kind)) for kind in each.kinds if len(each.kinds) > 1), (each.whole, "all")]),
         )
     if wrong := assessment.wrongly_refused:
         yield _Section(

@@ -81,6 +81,7 @@ def test_a_line_of_another_alphabet_s_kind_does_not_end_a_row(tmp_path: Path) ->
         ("set.csv", "q\nhello\n\nyou\n", Columns(text="q", kind="k"), 2, "no column k"),
         ("set.csv", 'q,l\n"two\nlines",x\n,y\n', Columns(text="q"), 4, "q is empty"),
         ("set.csv", "q\none,two\n", Columns(text="q"), 2, "2 fields"),
+        ("set.csv", "q,,q,\none,a,two,b\n", Columns(text="q"), 1, "two columns"),
         ("set.csv", 'q\none\n"two\n', Columns(text="q"), 3, "not CSV"),
         ("set.csv", b"q\none\n\xff\n", Columns(text="q"), 3, "UTF-8"),
         ("set.csv", "prompt,type,label,focus\nHow?,x,maybe,y\n", None, 2, "maybe"),

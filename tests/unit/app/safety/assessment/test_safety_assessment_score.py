@@ -18,7 +18,7 @@ def assessed(*rows: Row, model: str | None = None, is_made: bool = False) -> Ass
             bank="bank",
             question=question,
             refuser=refuser,
-            is_marked=refuser is None and question.kind == "marked",
+            is_marked=question.kind == "marked",
             is_asked=model is not None and refuser is not Refuser.QUESTION,
         )
         for question, (_, _, refuser) in zip(questions, rows, strict=True)
@@ -68,7 +68,8 @@ def test_what_is_made_from_the_lists_counts_for_itself_alone() -> None:
 
 
 def test_marked_is_what_passed_with_a_mark() -> None:
-    assert assessed(("marked", A, None), ("marked", A, None), ("x", A, None)).whole.marked == 2
+    rows: list[Row] = [("marked", A, None), ("marked", A, None), ("marked", A, Refuser.ENGINE), ("x", A, None)]
+    assert assessed(*rows).whole.marked == 2
 
 
 def test_the_standard_s_rates_count_the_standard_s_kinds_alone() -> None:
