@@ -142,17 +142,22 @@ def pairs(phrases: Iterable[str]) -> Iterator[Pair]:
                 yield Pair(kind, phrase, text)
 
 
-def obfuscated_bank(policy: Policy) -> Bank:
-    """Return a bank of all that the policy's lists refuse in a question, disguised."""
+def refused_phrases(policy: Policy) -> list[str]:
+    """Return the phrases that the policy refuses in a question, each once, in order."""
     refused: set[str] = set()
     for phrase in policy.phrases():
         by_rules = policy.action(phrase.category, stage=Stage.INPUT)
         action = by_rules if phrase.action is None else phrase.action
         if action >= Action.REFUSE:
             refused.add(phrase.text)
+    return sorted(refused)
+
+
+def obfuscated_bank(policy: Policy) -> Bank:
+    """Return a bank of all that the policy's lists refuse in a question, disguised."""
     return Bank(
         name=OBFUSCATED,
-        questions=tuple(Question(pair.text, pair.kind, Expectation.REFUSE) for pair in pairs(sorted(refused))),
+        questions=tuple(Question(pair.text, pair.kind, Expectation.REFUSE) for pair in pairs(refused_phrases(policy))),
         source="made from the policy's lists",
         is_made=True,
     )
