@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,13 @@ from app.engines.chat_completions import ChatCompletionsEngine
 from app.engines.completions import CompletionsEngine
 from app.engines.script_file import load_script
 from app.engines.scripted import SLOTS, ScriptedEngine
+from app.safety.assessment.bank import BUILTIN
+from app.safety.assessment.examination import Candidate, Progress, examine
+from app.safety.assessment.importers import Columns, read_banks
+from app.safety.assessment.obfuscation import OBFUSCATED
+from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
+from app.safety.policy import Policy
 from app.safety.policy_file import InvalidPolicy, load_policy
 from app.services.accounts import AccountDesk
 from app.services.answering import Answering
@@ -179,11 +185,53 @@ def filter_of(settings: Settings) -> ContentFilter:
 
     Raises InvalidSettings where the policy cannot be read.
     """
+    return ContentFilter(policy_of(settings))
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the policy that is set, or the built-in one.
+
+    Raises InvalidSettings where it cannot be read.
+    """
     path = settings.safety.policy
     try:
-        return ContentFilter(load_policy(Path(path) if path else None))
+        return load_policy(Path(path) if path else None)
     except InvalidPolicy as error:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
+
+
+async def assessed(
+    settings: Settings,
+    *,
+    names: Sequence[str] = (),
+    columns: Columns | None = None,
+    sample: int | None = None,
+    with_engine: bool = False,
+    progress: Progress | None = None,
+) -> Assessment:
+    """Return what the filter, and the engine that is set, make of these banks; of the built-in ones without names.
+
+    `sample` is how many questions are drawn from each bank, at most; `columns` say how tables are read.
+    Raises InvalidSettings, InvalidInput and OSError for a bank, EngineUnavailable, SafetyUnavailable.
+    """
+    if with_engine and not settings.engine.url:
+        raise InvalidSettings("no engine is set to be asked: set HAINA_ENGINE__URL, or use --engine")
+    policy = policy_of(settings)
+    content_filter = ContentFilter(policy)
+    # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
+    banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
+    if sample is not None:
+        banks = tuple(bank.drawn(sample) for bank in banks)
+    if not with_engine:
+        results = await examine(banks, content_filter=content_filter, progress=progress)
+        return assess(banks, results, policy=content_filter.policy)
+    engine = engine_of(settings, supervisor=None)
+    try:
+        candidate = await Candidate.of(engine)
+        results = await examine(banks, content_filter=content_filter, candidate=candidate, progress=progress)
+    finally:
+        await engine.close()
+    return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
 def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:

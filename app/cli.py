@@ -332,6 +332,63 @@ def safety_check(
         raise typer.Exit(FOUND)
 
 
+@safety_app.command("eval")
+def safety_eval(
+    banks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files (.toml, .csv, .jsonl) or names of built-in banks; all of these if left out."),
+    ] = None,
+    as_format: Annotated[Literal["markdown", "html", "json"], typer.Option("--format")] = "markdown",
+    out: Annotated[Path | None, typer.Option(help="A file for the report; standard output if left out.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy file in place of the one that is set.")] = None,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the engine that is set as well.")] = False,
+    engine: Annotated[str | None, typer.Option(help="Ask the engine at this address as well.")] = None,
+    sample: Annotated[int | None, typer.Option(help="Draw so many questions from each bank.", min=1)] = None,
+    text: Annotated[str, typer.Option(help="The column of the question, for a set that is not known.")] = "",
+    kind: Annotated[str, typer.Option(help="The column of its kind.")] = "",
+    label: Annotated[str, typer.Option(help="The column that says whether to refuse.")] = "",
+    refuse: Annotated[list[str] | None, typer.Option(help="A label of what should be refused.")] = None,
+    expect: Annotated[Literal["answer", "refuse", "unknown"], typer.Option(help="Without labels: of all.")] = "unknown",
+) -> None:
+    """Measure the filter, and a model behind it, on banks of questions."""
+    from app.bootstrap import assessed  # noqa: PLC0415
+    from app.safety.assessment.bank import Expectation  # noqa: PLC0415
+    from app.safety.assessment.importers import Columns  # noqa: PLC0415
+    from app.safety.assessment.report import render  # noqa: PLC0415 - as above
+
+    if (kind or label or refuse or expect != "unknown") and not text:
+        raise InvalidInput("--kind, --label, --refuse and --expect speak of columns: name the question's with --text")
+    if bool(label) != bool(refuse):
+        raise InvalidInput("--label and --refuse need each other")
+    columns = Columns(text=text, kind=kind, label=label, refuse=frozenset(refuse or ()), expected=Expectation(expect))
+    if out and (out.is_dir() or not out.parent.is_dir()):  # better now than after an hour
+        raise InvalidInput(f"{out}: no file can be written there")
+    settings = _settings(
+        **_given(safety={"policy": str(policy)} if policy else None, engine={"url": engine} if engine else None)
+    )
+    assessment = asyncio.run(
+        assessed(
+            settings,
+            names=banks or (),
+            columns=columns if text else None,
+            sample=sample,
+            with_engine=ask or engine is not None,
+            progress=_show_progress,
+        )
+    )
+    report = render(assessment, as_format=as_format)
+    if out is None:
+        typer.echo(report, nl=False)
+        return
+    with _about(out):
+        out.write_text(report, encoding="utf-8", errors="backslashreplace")
+
+
+def _show_progress(done: int, of: int) -> None:
+    if done * 10 // of > (done - 1) * 10 // of:
+        typer.echo(f"{done} of {of} questions", err=True)
+
+
 Password = Annotated[str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, envvar="HAINA_PASSWORD")]
 
 

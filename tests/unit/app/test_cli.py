@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import json
 import os
 import sqlite3
 import sys
@@ -68,6 +69,16 @@ def template(folder: Path, name: str = "kind", *, text: str = TEMPLATE) -> Path:
         (("safety", "check", "FOLDER"), "FOLDER"),
         (("safety", "check", "--policy", "FOLDER"), "FOLDER"),
         (("safety", "check", "--policy", "BINARY"), "BINARY"),
+        (("safety", "eval", "BINARY"), "BINARY"),
+        (("safety", "eval", "FOLDER"), "FOLDER"),
+        (("safety", "eval", "/nonexist.csv"), "/nonexist.csv"),
+        (("safety", "eval", "--out", "FOLDER"), "FOLDER"),
+        (("safety", "eval", "--out", "/nonexist/report.md"), "/nonexist/report.md"),
+        (("safety", "eval", "--policy", "BINARY"), "BINARY"),
+        (("safety", "eval", "--ask"), "HAINA_ENGINE__URL"),
+        (("safety", "eval", "--engine", "nowhere"), "HAINA_ENGINE__URL"),
+        (("safety", "eval", "should-refuse-en", "--label", "l", "--refuse", "1"), "--text"),
+        (("safety", "eval", "should-refuse-en", "--text", "q", "--label", "l"), "--refuse"),
         (("prompts", "export", "BINARY"), "BINARY"),
         (("prompts", "import", "FOLDER"), "FOLDER"),
         (("prompts", "import", "BINARY"), "BINARY"),
@@ -177,6 +188,68 @@ def test_a_terminal_that_cannot_show_a_mark_is_shown_another(
     assert code == 0
     shown.seek(0)
     assert "kind.toml" in shown.read()
+
+
+# The assessment
+
+
+def test_eval_measures_the_built_in_banks_and_the_disguises(haina: Run) -> None:
+    code, out, err = haina("safety", "eval")
+    assert code == 0
+    titles = [line.removeprefix("## ") for line in out if line.startswith("## ")]
+    assert titles[2:] == [
+        *("must-not-refuse-en", "must-not-refuse-zh", "should-refuse-en", "should-refuse-zh", "obfuscated"),
+    ]
+    assert err[-1].endswith(" questions"), "how far it is goes to standard error"
+    assert len(err) == 10
+
+
+def test_eval_writes_any_format_to_a_file_and_always_the_same(haina: Run, tmp_path: Path) -> None:
+    for as_format, start in (("markdown", "# "), ("html", "<!doctype"), ("json", "{")):
+        reports = []
+        for name in ("one", "two"):
+            code, out, _ = haina("safety", "eval", "--format", as_format, "--out", tmp_path / name)
+            assert (code, out) == (0, [])
+            reports.append((tmp_path / name).read_text(encoding="utf-8"))
+        assert reports[0] == reports[1]
+        assert reports[0].startswith(start)
+
+
+def test_eval_reads_a_table_as_its_options_say(haina: Run, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"q,k,l\n{BLOCKED},x,bad\nhello,x,fine\nso be it,y,bad\n", encoding="utf-8")
+    options = ("--text", "q", "--kind", "k", "--label", "l", "--refuse", "bad")
+    code, out, _ = haina("safety", "eval", table, *options, "--format", "json")
+    assert code == 0
+    whole = json.loads("\n".join(out))["all"]
+    assert [whole[name]["count"] for name in ("recall", "over_refusal", "precision")] == [1, 0, 1]
+    assert [whole[name]["of"] for name in ("recall", "over_refusal", "precision")] == [2, 1, 1]
+
+
+def test_eval_asks_an_engine_and_does_not_send_it_the_disguises(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.toml"
+    script.write_text(
+        'default = "Sure."\n[[rules]]\npattern = "."\nreply = "I\'m sorry, but I can\'t help."\n', encoding="utf-8"
+    )
+    asked = ("safety", "eval", "--sample", "5", "--format", "json")
+    code, by_option, _ = haina(*asked, "--engine", f"scripted:{script}")
+    assert code == 0
+    monkeypatch.setenv("HAINA_ENGINE__URL", f"scripted:{script}")
+    assert haina(*asked, "--ask")[:2] == (0, by_option)
+    report = json.loads("\n".join(by_option))
+    assert report["model"] == "Scripted"
+    assert report["refused_by"]["engine"] + report["refused_by"]["question"] == 20
+    assert [rate["met"] for rate in report["rates"]] == [True, True, False]
+    assert [bank["whole"]["questions"] for bank in report["banks"]] == [5, 5, 5, 5]
+    assert json.loads("\n".join(haina(*asked)[1]))["model"] is None, "an engine is asked only where one says so"
+
+
+def test_eval_of_an_engine_that_is_not_there_is_one_line_and_leaves_no_report(haina: Run, tmp_path: Path) -> None:
+    code, out, err = haina("safety", "eval", "--engine", "http://127.0.0.1:9/v1", "--out", tmp_path / "report")
+    assert (code, out, len(err)) == (cli.UNREACHABLE, [], 1)
+    assert not (tmp_path / "report").exists()
 
 
 # Templates
