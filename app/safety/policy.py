@@ -23,6 +23,8 @@ class Rule:
     category: str
     stages: frozenset[Stage]
     action: Action
+    threshold: float = 0.5
+    """The least score of what it is about, from 0 to 1. Phrases have 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +90,13 @@ class Policy:
     name: str
     rules: tuple[Rule, ...]
     lists: tuple[PhraseList, ...]
-    actions: Mapping[tuple[str, Stage], Action]
-    """The rules, by category and stage."""
+    actions: Mapping[tuple[str, Stage], tuple[tuple[float, Action], ...]]
+    """The rules, by category and stage: thresholds and actions."""
 
-    def action(self, category: str, *, stage: Stage) -> Action:
-        """Return what is done about a category; nothing, where no rule speaks of it in this stage."""
-        return self.actions.get((category, stage), Action.ALLOW)
+    def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
+        """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
+        rules = self.actions.get((category, stage), ())
+        return max((action for threshold, action in rules if score >= threshold), default=Action.ALLOW)
 
     def phrases(self) -> Iterator[Phrase]:
         """Yield the phrases of all lists."""
@@ -104,11 +107,15 @@ class Policy:
 def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
     """Return a policy of parts that are known to be sound, the test phrases added."""
     every = (*TEST_LISTS, *lists)
-    actions = {(rule.category, stage): rule.action for rule in rules for stage in rule.stages}
+    actions: dict[tuple[str, Stage], tuple[tuple[float, Action], ...]] = {}
+    for rule in rules:
+        for stage in rule.stages:
+            key = rule.category, stage
+            actions[key] = tuple(sorted((*actions.get(key, ()), (rule.threshold, rule.action))))
     canonical = {
         "name": name,
         "mask": MASK,
-        "rules": sorted((category, stage, action) for (category, stage), action in actions.items()),
+        "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()

@@ -7,6 +7,7 @@
     category = "drugs"
     stages = ["input", "history", "output", "export"]
     action = "refuse"                                    # allow, flag, mask, refuse, handoff
+    threshold = 0.5                                      # the least score that it is about; phrases have 1
 
     [[lists]]                                            # a list may also stand here
     name = "competitors"
@@ -69,9 +70,15 @@ class _RuleTable(_Table):
     category: _Category
     stages: Annotated[list[Stage], Field(min_length=1)]
     action: _ActionName
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def rule(self) -> Rule:
-        return Rule(category=self.category, stages=frozenset(self.stages), action=Action[self.action.upper()])
+        return Rule(
+            category=self.category,
+            stages=frozenset(self.stages),
+            action=Action[self.action.upper()],
+            threshold=self.threshold,
+        )
 
 
 class _ListTable(_Table):
@@ -253,15 +260,15 @@ class _Loader:
 
     def _check_rules(self, source: _Source, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> None:
         found = {phrase_list.category for phrase_list in lists if phrase_list.category} | {"test", "personal_data"}
-        seen: set[tuple[str, Stage]] = set()
+        seen: set[tuple[str, Stage, float]] = set()
         for number, rule in enumerate(rules):
             line = source.line_of_table("rules", number=number)
             if rule.category not in found:
                 self._faults.append(source.at(f"nothing finds the category {rule.category}", line=line))
             for stage in sorted(rule.stages):
-                if (rule.category, stage) in seen:
+                if (rule.category, stage, rule.threshold) in seen:
                     self._faults.append(source.at(f"a second rule for {rule.category} in {stage}", line=line))
-                seen.add((rule.category, stage))
+                seen.add((rule.category, stage, rule.threshold))
         ruled = {rule.category for rule in rules}
         for phrase_list in lists:
             if phrase_list.category and phrase_list.action is None and phrase_list.category not in ruled:
