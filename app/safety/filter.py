@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.domain.verdicts import Checked, ReleasedText, Stage
 from app.safety.detector import Detector
 from app.safety.gate import StreamGate, check
-from app.safety.patterns import IdNumberDetector
+from app.safety.personal_data import PersonalDataDetector
 from app.safety.phrases import PhraseDetector
 from app.safety.policy import Policy
 
@@ -20,7 +20,7 @@ class ContentFilter:
         """Build the lexicon, unless `detectors` are given in place of the policy's own."""
         self._policy = policy
         self._detectors = (
-            (PhraseDetector(policy.phrases()), IdNumberDetector()) if detectors is None else tuple(detectors)
+            (PhraseDetector(policy.phrases()), PersonalDataDetector()) if detectors is None else tuple(detectors)
         )
 
     @property

@@ -58,11 +58,20 @@ class Memo(dict[str, Value]):
 
 def fold(char: str) -> str:
     """Return what a code point counts as: nothing, one character, or several. Folding twice changes nothing."""
+    return _spell(char, case=str.casefold)
+
+
+def plain(char: str) -> str:
+    """Return the same with its case kept: in keys and tokens it counts."""
+    return _spell(char, case=str)
+
+
+def _spell(char: str, *, case: Callable[[str], str]) -> str:
     if char.isspace():
         return " "
     text = char
     while True:
-        spelled = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        spelled = unicodedata.normalize("NFKD", case(unicodedata.normalize("NFKD", text)))
         folded = "".join(c for c in spelled if not _is_invisible(c))
         if folded == text:
             return folded
@@ -109,5 +118,7 @@ def _is_cjk(code: int) -> bool:
 
 FOLDED: Memo[str] = Memo(fold)
 """`fold`, remembered. Keys are any code point."""
+PLAIN: Memo[str] = Memo(plain)
+"""`plain`, remembered. Keys are any code point."""
 KINDS: Memo[Kind] = Memo(classify)
 """`classify`, remembered. Keys are folded characters."""

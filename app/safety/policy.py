@@ -13,6 +13,7 @@ from typing import Final
 
 from app.domain.verdicts import Action, Stage
 from app.safety.normalise import MASK
+from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
 
 
@@ -78,7 +79,7 @@ TEST_LISTS: Final = (
     ),
 )
 """Part of every policy, so that an operator can see the filter work without typing anything vile. The third of them,
-the made-up identity number, is in `app.safety.patterns`."""
+the made-up identity number, is in `app.safety.personal_data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
     canonical = {
         "name": name,
         "mask": MASK,
+        "personal_data": FORMS,
         "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }

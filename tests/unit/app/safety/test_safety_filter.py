@@ -8,7 +8,7 @@ from app.domain.ports import Filter, Gate
 from app.domain.verdicts import Action, Cut, GateEvent, Masked, ReleasedText, Stage
 from app.safety.filter import ContentFilter
 from app.safety.normalise import MASK
-from app.safety.patterns import TEST_NUMBER
+from app.safety.personal_data import TEST_NUMBER
 from app.safety.policy import PhraseList, Rule, make_policy
 from app.safety.policy_file import load_policy
 
