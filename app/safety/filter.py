@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from app.domain.verdicts import Checked, ReleasedText, Stage
 from app.safety.detector import Detector
+from app.safety.folded import FoldedReading
 from app.safety.gate import StreamGate, check
 from app.safety.personal_data import PersonalDataDetector
-from app.safety.phrases import PhraseDetector
+from app.safety.phrases import Lexicon
 from app.safety.policy import Policy
+from app.safety.readings import ReadingDetector
 
 _TAIL = 2000
 """How much of a shown text a continued stream looks back on: ten phrases of the greatest length."""
@@ -19,9 +21,7 @@ class ContentFilter:
     def __init__(self, policy: Policy, *, detectors: Sequence[Detector] | None = None) -> None:
         """Build the lexicon, unless `detectors` are given in place of the policy's own."""
         self._policy = policy
-        self._detectors = (
-            (PhraseDetector(policy.phrases()), PersonalDataDetector()) if detectors is None else tuple(detectors)
-        )
+        self._detectors = _detectors(policy) if detectors is None else tuple(detectors)
 
     @property
     def policy(self) -> str:
@@ -45,3 +45,11 @@ class ContentFilter:
         return StreamGate(
             self._detectors, policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
         )
+
+
+def _detectors(policy: Policy) -> tuple[Detector, ...]:
+    phrases = list(policy.phrases())
+    return (
+        ReadingDetector(Lexicon(phrases), [FoldedReading(phrases)]),
+        PersonalDataDetector(),
+    )

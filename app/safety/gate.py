@@ -153,7 +153,7 @@ class StreamGate:
             Finding(
                 category=match.category,
                 rule=match.rule,
-                detector=detector,
+                detector=match.detector or detector,
                 action=action,
                 start=start,
                 end=end,

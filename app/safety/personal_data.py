@@ -1,6 +1,6 @@
-"""Personal data with a form of its own: numbers of identity cards, mobile phones, bank cards and passports of China,
-e-mail addresses, keys and tokens.
+"""Personal data with a form of its own: numbers, addresses, keys.
 
+That is numbers of identity cards, mobile phones, bank cards and passports of China, e-mail addresses, keys and tokens.
 A number or an address is part of a *run*: characters that such things are made of, without a gap, or with the single
 blanks that phone and card numbers are written with. A run is held back while it grows and read once when it ends. What
 is read is 256 characters at most, and each pattern is bounded: plain `re` is linear enough, and on such short texts

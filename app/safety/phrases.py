@@ -40,6 +40,8 @@ class Phrase:
     """Allowed phrases do not excuse it."""
     is_allowed: bool = False
     """Excuses the hits that lie within it."""
+    is_folded: bool = False
+    """Also found in disguise, `app.safety.folded`."""
 
 
 def squeeze(phrase: str) -> str:
@@ -151,14 +153,14 @@ class _Hit:
 class PhraseScan:
     """A text on its way through a lexicon."""
 
-    def __init__(self, lexicon: Lexicon) -> None:
-        """Start before the first character."""
+    def __init__(self, lexicon: Lexicon, *, offset: int = 0, last: str = " ") -> None:
+        """Start before the first character, or behind the folded character `last` at a place within a text."""
         self._lexicon = lexicon
-        self._offset = 0
+        self._offset = offset
         self._state = 0
         self._path: list[tuple[int, str]] = []
         """The offset of each character of the state, and the character before it."""
-        self._last = " "
+        self._last = last
         self._gap: list[tuple[str, int]] = []
         """Separators since the last character, blanks run together, Markdown's marks left out; and their offsets."""
         self._gap_length = 0
@@ -167,6 +169,21 @@ class PhraseScan:
         self._pending: list[_Hit] = []
         self._allowed: list[_Hit] = []
         self._final: list[Match] = []
+
+    @property
+    def offset(self) -> int:
+        """How much was read."""
+        return self._offset
+
+    @property
+    def held(self) -> int:
+        """How many characters stand behind `safe_upto`."""
+        return self._offset - self._path[0][0] if self._path else 0
+
+    @property
+    def before(self) -> str:
+        """The folded character before `safe_upto`: with the text from there on all that this scan knows."""
+        return self._path[0][1] if self._path else self._last
 
     @property
     def safe_upto(self) -> int:

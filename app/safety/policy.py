@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from app.domain.verdicts import Action, Stage
+from app.safety.folded import FOLDING
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
@@ -42,6 +43,8 @@ class PhraseList:
     """In every stage, in place of the rules: a list on trial only flags."""
     is_firm: bool = False
     """Phrases that are allowed, in this list or another, do not excuse a hit of this one."""
+    is_folded: bool = False
+    """Whether its phrases are also found in disguise."""
     source: str = ""
     reviewed_on: date | None = None
     reviewer: str = ""
@@ -55,9 +58,10 @@ class PhraseList:
                 category=self.category or "",
                 action=self.action,
                 is_firm=self.is_firm,
+                is_folded=self.is_folded,
             )
         for text in self.allowed:
-            yield Phrase(text=text, is_allowed=True)
+            yield Phrase(text=text, is_allowed=True, is_folded=True)
 
 
 TEST_LISTS: Final = (
@@ -117,6 +121,7 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
         "name": name,
         "mask": MASK,
         "personal_data": FORMS,
+        "folding": FOLDING,
         "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }
@@ -132,6 +137,7 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.category or "",
         -1 if phrase_list.action is None else phrase_list.action,
         phrase_list.is_firm,
+        phrase_list.is_folded,
         sorted(squeeze(phrase) for phrase in phrase_list.phrases),
         sorted(squeeze(phrase) for phrase in phrase_list.allowed),
     ]

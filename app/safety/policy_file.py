@@ -15,6 +15,7 @@
     language = "en"
     phrases = ["buy at example corp"]
     allow = ["example corp's annual report"]             # excuses hits that lie within it
+    fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
@@ -89,6 +90,7 @@ class _ListTable(_Table):
     allow: list[str] = []
     action: _ActionName | None = None
     firm: bool = False
+    fold: bool = False
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
@@ -110,6 +112,7 @@ class _ListTable(_Table):
             allowed=tuple(self.allow),
             action=Action[self.action.upper()] if self.action else None,
             is_firm=self.firm,
+            is_folded=self.fold,
             source=self.source,
             reviewed_on=self.date,
             reviewer=self.reviewer,
