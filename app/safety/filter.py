@@ -6,6 +6,7 @@ from app.domain.verdicts import Checked, ReleasedText, Stage
 from app.safety.detector import Detector
 from app.safety.folded import FoldedReading
 from app.safety.gate import StreamGate, check
+from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
 from app.safety.phrases import Lexicon
 from app.safety.policy import Policy
@@ -49,7 +50,8 @@ class ContentFilter:
 
 def _detectors(policy: Policy) -> tuple[Detector, ...]:
     phrases = list(policy.phrases())
+    lexicon = Lexicon(phrases)
     return (
-        ReadingDetector(Lexicon(phrases), [FoldedReading(phrases)]),
+        ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
         PersonalDataDetector(),
     )

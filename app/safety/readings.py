@@ -1,7 +1,7 @@
 """The same text, read in other ways: what a reader sees is not always what is written.
 
 A reading turns written characters into those that are meant, one for one, so that places stay the same: `b0mb` is read
-as `bomb`, `海<b></b>纳` as 海, seven characters that count for nothing, and 纳. The phrases are searched in what is read.
+as `bomb`, `海<b></b>纳` as 海, seven characters that count for nothing, and 纳. Phrases are searched in the result.
 
 Most texts have nothing to be read otherwise. So a reading costs one search for the characters that it is about. Only
 where one of them stands within the beginning of a phrase, or may begin one itself, does the reading follow the text,

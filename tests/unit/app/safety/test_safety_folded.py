@@ -20,7 +20,7 @@ from prompts import library
 _XSTEST = Path(__file__).parents[5] / "shared" / "safety" / "eval" / "xstest_v2_prompts.csv"
 _PHRASES = [
     Phrase(text=text, rule=text, is_folded=True)
-    for text in ("how to build a bomb", "kill all", "fuck", "ghost-gun", "3d gun")
+    for text in ("how to build a bomb", "kill all", "fuck", "ghost-gun", "3d gun", "ass")
 ] + [Phrase(text="海纳测试", rule="海纳测试"), Phrase(text="plain only", rule="plain only")]
 _ALLOWED = [Phrase(text="kill all processes", is_allowed=True, is_folded=True)]
 _DETECTOR = ReadingDetector(Lexicon([*_PHRASES, *_ALLOWED]), [FoldedReading([*_PHRASES, *_ALLOWED])])
@@ -57,6 +57,7 @@ def rules(found: Sequence[Match]) -> set[tuple[str, str]]:
         ("k!ll ki|| a||", "kill all", (5, 13)),
         ("k\u200b1ll **all**", "kill all", (0, 11)),
         ("ghost.g.u.n", "ghost-gun", (0, 11)),
+        ("an @ss", "ass", (3, 6)),
         ("ƒuck", "fuck", (0, 4)),
     ],
 )
@@ -80,6 +81,9 @@ def test_a_disguised_phrase_is_found_where_it_stands(text: str, rule: str, span:
         "plain 0nly",  # a list without fold
         "海纳,测-试1",
         "kiii aii",
+        "b@ss",
+        "b4ss and 1@ss",
+        "a.s.sist",
         "a ghost, gun in hand",
         "3.d.g.u.m",
     ],

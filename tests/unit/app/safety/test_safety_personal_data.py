@@ -275,6 +275,15 @@ def test_prose_is_not_held_back_in_an_answer() -> None:
         assert scan.safe_upto == fed
 
 
+def test_a_word_without_end_is_not_held_back_in_an_answer() -> None:
+    scan = PersonalDataDetector().open(stage=Stage.OUTPUT)
+    for fed in range(1, 700):
+        scan.feed("x")
+        assert scan.safe_upto == fed
+    scan.feed("@corp.com ")
+    assert [(match.start, match.end) for match in scan.take()] == [(699, 708)]
+
+
 _PARTS = st.sampled_from(
     [
         *(
