@@ -1,16 +1,17 @@
 """The content filter as services know it: a policy, the detectors that it needs, and gates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from app.domain.verdicts import Checked, ReleasedText, Stage
+from app.domain.verdicts import Action, Checked, ReleasedText, Stage
 from app.safety.detector import Detector
 from app.safety.folded import FoldedReading
 from app.safety.gate import StreamGate, check
 from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
-from app.safety.phrases import Lexicon
+from app.safety.phrases import Lexicon, Phrase
 from app.safety.policy import Policy
 from app.safety.readings import ReadingDetector
+from app.safety.role_tokens import JAILBREAK, SCORE, RoleTokenDetector
 
 _TAIL = 2000
 """How much of a shown text a continued stream looks back on: ten phrases of the greatest length."""
@@ -22,7 +23,7 @@ class ContentFilter:
     def __init__(self, policy: Policy, *, detectors: Sequence[Detector] | None = None) -> None:
         """Build the lexicon, unless `detectors` are given in place of the policy's own."""
         self._policy = policy
-        self._detectors = _detectors(policy) if detectors is None else tuple(detectors)
+        self._detectors = _detectors(policy) if detectors is None else dict.fromkeys(Stage, tuple(detectors))
 
     @property
     def policy(self) -> str:
@@ -35,7 +36,7 @@ class ContentFilter:
 
     def open(self, *, stage: Stage) -> StreamGate:
         """Start a stream."""
-        return StreamGate(self._detectors, policy=self._policy, stage=stage)
+        return StreamGate(self._detectors[stage], policy=self._policy, stage=stage)
 
     def continued(self, text: ReleasedText, *, stage: Stage) -> StreamGate:
         """Start a stream that goes on after `text`, which the reader has.
@@ -44,14 +45,25 @@ class ContentFilter:
         findings count from the beginning of `text`.
         """
         return StreamGate(
-            self._detectors, policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
+            self._detectors[stage], policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
         )
 
 
-def _detectors(policy: Policy) -> tuple[Detector, ...]:
-    phrases = list(policy.phrases())
-    lexicon = Lexicon(phrases)
-    return (
-        ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
-        PersonalDataDetector(),
-    )
+def _detectors(policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
+    """Return what is needed in each stage: what the policy does nothing about there would only hold texts back."""
+    built: dict[tuple[Phrase, ...], ReadingDetector] = {}
+    detectors: dict[Stage, tuple[Detector, ...]] = {}
+    for stage in Stage:
+        phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
+        if phrases not in built:
+            lexicon = Lexicon(phrases)
+            built[phrases] = ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)])
+        detectors[stage] = (built[phrases], PersonalDataDetector())
+        if policy.action(JAILBREAK, stage=stage, score=SCORE) is not Action.ALLOW:
+            detectors[stage] += (RoleTokenDetector(),)
+    return detectors
+
+
+def _matters(phrase: Phrase, *, policy: Policy, stage: Stage) -> bool:
+    by_rules = policy.action(phrase.category, stage=stage, score=phrase.score)
+    return phrase.is_allowed or phrase.action is not None or by_rules is not Action.ALLOW

@@ -2,7 +2,7 @@
 
 Only phrases of lists with `fold = true` are read so, and only what is disguised counts: a hit must hold a sign that
 stands for a letter beside a letter, or a dot between two. They stay whole words, so `$695` and `3.14` are no letters of
-one. The digit 1 is i or l: a phrase is searched with each.
+one. The digit 1 is i or l, so the two letters are read as one.
 
 Letters with blanks between them (b o m b) and doubled ones are not found: too many harmless texts have them.
 
@@ -11,9 +11,8 @@ keyboards have or that generators of "fancy text" use.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice, product
 from typing import Final
 
 from app.safety.phrases import Lexicon, Phrase, squeeze
@@ -44,7 +43,11 @@ def _table() -> dict[int, str]:
 
 
 _TABLE: Final = _table()
-_READ_AS: Final = str.maketrans(_TABLE | {ord(dot): "~" for dot in _DOTS})
+_READ_AS: Final = str.maketrans(
+    {code: letter.replace("l", "i") for code, letter in _TABLE.items()}
+    | {ord(char): "i" for char in "lL"}
+    | {ord(dot): "~" for dot in _DOTS}
+)
 """A tilde is among the marks that are skipped within words."""
 _SIGN: Final = "".join(re.escape(chr(code)) for code in sorted(_TABLE))
 _ODD: Final = "".join(chr(code) for code in sorted(_TABLE) if code > 0x7F)  # noqa: PLR2004 - ASCII
@@ -52,8 +55,7 @@ _DISGUISED: Final = re.compile(
     rf"[a-zA-Z][{re.escape(_DOTS)}]{{1,3}}[a-zA-Z{_SIGN}]|[a-zA-Z][{_SIGN}]|[{_SIGN}][a-zA-Z]"
     rf"|[{_SIGN}][{re.escape(_DOTS)}]{{1,3}}[a-zA-Z]|[{_ODD}]"
 )
-_MAX_SPELLINGS: Final = 16
-FOLDING: Final = sorted(_TABLE.items())
+FOLDING: Final = sorted(_READ_AS.items())
 """What decides, for a policy's id."""
 
 
@@ -91,7 +93,7 @@ class FoldedReading:
         """Take the phrases with `is_folded` that have Latin letters only."""
         folded = [phrase for phrase in phrases if phrase.is_folded and _is_latin(squeeze(phrase.text))]
         self._plain = frozenset(squeeze(phrase.text) for phrase in folded)
-        self.lexicon = Lexicon(spelling for phrase in folded for spelling in _spellings(phrase))
+        self.lexicon = Lexicon(replace(phrase, text=phrase.text.translate(_READ_AS)) for phrase in folded)
 
     def begins(self, char: str, *, is_live: bool) -> bool:
         """Whether a sign is within the beginning of a phrase, or may begin one."""
@@ -104,10 +106,3 @@ class FoldedReading:
 
 def _is_latin(text: str) -> bool:
     return any(char.isalpha() for char in text) and text.isascii()
-
-
-def _spellings(phrase: Phrase) -> Iterator[Phrase]:
-    """Yield the phrase as it is read: each l also as i, as far as a few spellings go."""
-    read = squeeze(squeeze(phrase.text).translate(_READ_AS))
-    for letters in islice(product(*(("l", "i") if char == "l" else (char,) for char in read)), _MAX_SPELLINGS):
-        yield replace(phrase, text="".join(letters))

@@ -40,6 +40,8 @@ class Phrase:
     """Allowed phrases do not excuse it."""
     is_allowed: bool = False
     """Excuses the hits that lie within it."""
+    score: float = 1.0
+    """Of its hits; a policy's rules have thresholds."""
     is_folded: bool = False
     """Also found in disguise, `app.safety.folded`."""
 
@@ -321,6 +323,7 @@ class PhraseScan:
                         start=hit.start,
                         end=hit.end,
                         action=phrase.action,
+                        score=phrase.score,
                     )
                 )
         self._pending = waiting

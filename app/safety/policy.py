@@ -16,6 +16,7 @@ from app.safety.folded import FOLDING
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
+from app.safety.role_tokens import TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class PhraseList:
     """In every stage, in place of the rules: a list on trial only flags."""
     is_firm: bool = False
     """Phrases that are allowed, in this list or another, do not excuse a hit of this one."""
+    score: float = 1.0
+    """Of each hit, from 0 to 1: how sure a phrase says what the category says."""
     is_folded: bool = False
     """Whether its phrases are also found in disguise."""
     source: str = ""
@@ -58,6 +61,7 @@ class PhraseList:
                 category=self.category or "",
                 action=self.action,
                 is_firm=self.is_firm,
+                score=self.score,
                 is_folded=self.is_folded,
             )
         for text in self.allowed:
@@ -122,6 +126,7 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
         "mask": MASK,
         "personal_data": FORMS,
         "folding": FOLDING,
+        "role_tokens": TOKENS,
         "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }
@@ -137,6 +142,7 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.category or "",
         -1 if phrase_list.action is None else phrase_list.action,
         phrase_list.is_firm,
+        phrase_list.score,
         phrase_list.is_folded,
         sorted(squeeze(phrase) for phrase in phrase_list.phrases),
         sorted(squeeze(phrase) for phrase in phrase_list.allowed),

@@ -15,6 +15,8 @@
     language = "en"
     phrases = ["buy at example corp"]
     allow = ["example corp's annual report"]             # excuses hits that lie within it
+    patterns = ["(buy|order) (now |)at example corp"]    # one of each ( | ): four phrases
+    score = 0.8                                          # how sure they are; 1 where it is not said
     fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
@@ -22,14 +24,16 @@ A file of a list has the keys of a list at its top, and `source`, `date` and `re
 wrong is told with its line, and the policy is not taken.
 """
 
+import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date as Date  # noqa: N812 — a key is called date
-from itertools import pairwise
+from itertools import pairwise, product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
@@ -40,6 +44,32 @@ _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
 MAX_PHRASE_LENGTH: Final = 200
 """Folded characters; bounds what is held back."""
 
+_DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
+"""Categories that are found without a list."""
+MAX_ALTERNATIVES: Final = 1000
+"""Phrases that a pattern may stand for."""
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Return the phrases that a pattern stands for: one of each `(this|or that|)`.
+
+    Raises ValueError where a bracket is left open, within another or alone, or where there are too many.
+    """
+    parts = re.split(r"\(([^()]*)\)", pattern)
+    if any(char in part for part in parts[::2] for char in "()"):
+        raise ValueError("brackets do not match; alternatives stand in ( | ), one level deep")
+    choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
+    if prod(map(len, choices)) > MAX_ALTERNATIVES:
+        raise ValueError(f"stands for more than {MAX_ALTERNATIVES} phrases")
+    return ["".join(choice) for choice in product(*choices)]
+
+
+def _checked(pattern: str) -> str:
+    alternatives(pattern)
+    return pattern
+
+
+_Pattern = Annotated[str, AfterValidator(_checked)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
@@ -61,6 +91,16 @@ def load_policy(path: Path | None = None) -> Policy:
     Raises InvalidPolicy.
     """
     return _Loader(path or BUILTIN_POLICY).load()
+
+
+def unique(phrases: Iterable[str]) -> Iterator[str]:
+    """Yield phrases, the first of those that count as the same."""
+    seen: set[str] = set()
+    for phrase in phrases:
+        squeezed = squeeze(phrase)
+        if squeezed not in seen:
+            seen.add(squeezed)
+            yield phrase
 
 
 class _Table(BaseModel):
@@ -87,9 +127,11 @@ class _ListTable(_Table):
     category: _Category | None = None
     language: _Language
     phrases: list[str] = []
+    patterns: list[_Pattern] = []
     allow: list[str] = []
     action: _ActionName | None = None
     firm: bool = False
+    score: Annotated[float, Field(ge=0, le=1)] = 1.0
     fold: bool = False
     source: str = ""
     date: Date | None = None
@@ -97,9 +139,9 @@ class _ListTable(_Table):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if not self.phrases and not self.allow:
+        if not self.phrases and not self.patterns and not self.allow:
             raise ValueError("the list is empty")
-        if self.phrases and self.category is None:
+        if (self.phrases or self.patterns) and self.category is None:
             raise ValueError("a list of phrases needs a category")
         return self
 
@@ -108,10 +150,11 @@ class _ListTable(_Table):
             name=self.name,
             category=self.category,
             language=self.language,
-            phrases=tuple(self.phrases),
+            phrases=(*self.phrases, *unique(text for pattern in self.patterns for text in alternatives(pattern))),
             allowed=tuple(self.allow),
             action=Action[self.action.upper()] if self.action else None,
             is_firm=self.firm,
+            score=self.score,
             is_folded=self.fold,
             source=self.source,
             reviewed_on=self.date,
@@ -262,7 +305,7 @@ class _Loader:
             seen.add(phrase_list.name)
 
     def _check_rules(self, source: _Source, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> None:
-        found = {phrase_list.category for phrase_list in lists if phrase_list.category} | {"test", "personal_data"}
+        found = {phrase_list.category for phrase_list in lists if phrase_list.category} | _DETECTED
         seen: set[tuple[str, Stage, float]] = set()
         for number, rule in enumerate(rules):
             line = source.line_of_table("rules", number=number)

@@ -176,7 +176,7 @@ async def test_the_shipped_english_lists_are_folded_and_their_phrases_are_found_
     for phrase_list in lists:
         for phrase in phrase_list.phrases:
             for text in (phrase.replace("o", "0", 1), re.sub("(?<=[a-z])i", "1", phrase), phrase.replace("e", "е", 1)):
-                assert (await general.check(text, stage=Stage.INPUT)).text is None, text
+                assert (await general.check(text, stage=Stage.INPUT)).decision.category == phrase_list.category, text
 
 
 async def test_harmless_english_has_no_disguised_phrase(general: ContentFilter) -> None:

@@ -164,3 +164,13 @@ def test_rule_ids_name_list_and_phrase_without_quoting_it() -> None:
     (phrase,) = (p for p in make_policy("p", rules=[rule], lists=[own]).phrases() if p.category == "hate")
     assert phrase.rule.startswith("own:")
     assert "vile" not in phrase.rule
+
+
+def test_a_pattern_stands_for_one_of_each_of_its_alternatives(tmp_path: Path) -> None:
+    lists = _LIST.replace('phrases = ["one two", "three four"]', 'patterns = ["(buy|get) (it |)now", "get it now"]')
+    policy = load_policy(write(tmp_path, 'name = "p"\n' + _RULE + lists + "score = 0.6\n"))
+    assert policy.lists[-1].phrases == ("buy it now", "buy now", "get it now", "get now")
+    assert {phrase.score for phrase in policy.phrases() if phrase.category == "drugs"} == {0.6}
+    for pattern, reason in (("(a|b", "brackets"), ("(a(b|c))", "brackets"), ("(aa|bb)" * 10, "more than 1000")):
+        faulty = lists.replace("(buy|get) (it |)now", pattern)
+        assert any(reason in fault for fault in faults(tmp_path, 'name = "p"\n' + _RULE + faulty)), pattern
