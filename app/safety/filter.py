@@ -6,6 +6,7 @@ from app.domain.verdicts import Action, Checked, ReleasedText, Stage
 from app.safety.detector import Detector
 from app.safety.folded import FoldedReading
 from app.safety.gate import StreamGate, check
+from app.safety.homophones import HomophoneDetector
 from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
 from app.safety.phrases import Lexicon, Phrase
@@ -51,14 +52,17 @@ class ContentFilter:
 
 def _detectors(policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
     """Return what is needed in each stage: what the policy does nothing about there would only hold texts back."""
-    built: dict[tuple[Phrase, ...], ReadingDetector] = {}
+    built: dict[tuple[Phrase, ...], tuple[Detector, ...]] = {}
     detectors: dict[Stage, tuple[Detector, ...]] = {}
     for stage in Stage:
         phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
         if phrases not in built:
             lexicon = Lexicon(phrases)
-            built[phrases] = ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)])
-        detectors[stage] = (built[phrases], PersonalDataDetector())
+            built[phrases] = (
+                ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
+                HomophoneDetector(phrases),
+            )
+        detectors[stage] = (*built[phrases], PersonalDataDetector())
         if policy.action(JAILBREAK, stage=stage, score=SCORE) is not Action.ALLOW:
             detectors[stage] += (RoleTokenDetector(),)
     return detectors

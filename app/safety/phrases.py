@@ -44,6 +44,8 @@ class Phrase:
     """Of its hits; a policy's rules have thresholds."""
     is_folded: bool = False
     """Also found in disguise, `app.safety.folded`."""
+    has_homophones: bool = False
+    """Also flagged where other characters sound the same, `app.safety.homophones`."""
 
 
 def squeeze(phrase: str) -> str:

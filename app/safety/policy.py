@@ -13,6 +13,7 @@ from typing import Final
 
 from app.domain.verdicts import Action, Stage
 from app.safety.folded import FOLDING
+from app.safety.homophones import fingerprint
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
@@ -48,6 +49,8 @@ class PhraseList:
     """Of each hit, from 0 to 1: how sure a phrase says what the category says."""
     is_folded: bool = False
     """Whether its phrases are also found in disguise."""
+    has_homophones: bool = False
+    """Whether characters that sound like its phrases are flagged."""
     source: str = ""
     reviewed_on: date | None = None
     reviewer: str = ""
@@ -63,9 +66,10 @@ class PhraseList:
                 is_firm=self.is_firm,
                 score=self.score,
                 is_folded=self.is_folded,
+                has_homophones=self.has_homophones,
             )
         for text in self.allowed:
-            yield Phrase(text=text, is_allowed=True, is_folded=True)
+            yield Phrase(text=text, is_allowed=True, is_folded=True, has_homophones=True)
 
 
 TEST_LISTS: Final = (
@@ -127,6 +131,7 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
         "personal_data": FORMS,
         "folding": FOLDING,
         "role_tokens": TOKENS,
+        "sounds": fingerprint(),
         "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }
@@ -144,6 +149,7 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.is_firm,
         phrase_list.score,
         phrase_list.is_folded,
+        phrase_list.has_homophones,
         sorted(squeeze(phrase) for phrase in phrase_list.phrases),
         sorted(squeeze(phrase) for phrase in phrase_list.allowed),
     ]

@@ -18,6 +18,7 @@
     patterns = ["(buy|order) (now |)at example corp"]    # one of each ( | ): four phrases
     score = 0.8                                          # how sure they are; 1 where it is not said
     fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
+    homophones = true                                    # also flags other Chinese characters that sound the same
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
@@ -133,6 +134,7 @@ class _ListTable(_Table):
     firm: bool = False
     score: Annotated[float, Field(ge=0, le=1)] = 1.0
     fold: bool = False
+    homophones: bool = False
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
@@ -156,6 +158,7 @@ class _ListTable(_Table):
             is_firm=self.firm,
             score=self.score,
             is_folded=self.fold,
+            has_homophones=self.homophones,
             source=self.source,
             reviewed_on=self.date,
             reviewer=self.reviewer,
