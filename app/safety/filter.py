@@ -1,11 +1,12 @@
 """The content filter as services know it: a policy, the detectors that it needs, and gates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from app.domain.verdicts import Action, Checked, ReleasedText, Stage
+from app.domain.verdicts import Action, Checked, Finding, ReleasedText, Stage
 from app.safety.detector import Detector
 from app.safety.folded import FoldedReading
-from app.safety.gate import StreamGate, check
+from app.safety.gate import MAX_FINDINGS, StreamGate, check
 from app.safety.homophones import HomophoneDetector
 from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
@@ -35,9 +36,36 @@ class ContentFilter:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
         return await check(self.open(stage=stage), text=text)
 
+    async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
+        """Flag what is split over turns: it begins in `earlier` and ends in the checked text. Never raises.
+
+        Turns are joined with nothing and with a blank. What is found stands at the beginning of the text, and is never
+        more than flagged: each turn alone was harmless enough. A filter that fails here refuses, as everywhere.
+        """
+        if checked.text is None or not earlier:
+            return checked
+        found: dict[tuple[str, int], Finding] = {}
+        for seam in ("", " "):
+            before = "".join(text + seam for text in earlier)
+            gate = self._gate(checked.decision.stage, shown=before)
+            again = await check(gate, text=checked.text[:_TAIL])
+            if again.decision.is_degraded:
+                return again
+            for finding in again.decision.findings:
+                if finding.start < len(before) < finding.end:
+                    end = finding.end - len(before)
+                    found[finding.rule, end] = replace(
+                        finding, detector="context", action=min(finding.action, Action.FLAG), start=0, end=end
+                    )
+        if not found:
+            return checked
+        decision = checked.decision
+        findings = (*found.values(), *decision.findings)[:MAX_FINDINGS]
+        return replace(checked, decision=replace(decision, findings=findings, action=max(decision.action, Action.FLAG)))
+
     def open(self, *, stage: Stage) -> StreamGate:
         """Start a stream."""
-        return StreamGate(self._detectors[stage], policy=self._policy, stage=stage)
+        return self._gate(stage)
 
     def continued(self, text: ReleasedText, *, stage: Stage) -> StreamGate:
         """Start a stream that goes on after `text`, which the reader has.
@@ -45,8 +73,11 @@ class ContentFilter:
         A phrase that begins there and ends in what comes is refused before any of what comes is let out. Offsets of
         findings count from the beginning of `text`.
         """
+        return self._gate(stage, shown=text)
+
+    def _gate(self, stage: Stage, *, shown: str = "") -> StreamGate:
         return StreamGate(
-            self._detectors[stage], policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
+            self._detectors[stage], policy=self._policy, stage=stage, shown=shown[-_TAIL:], shown_length=len(shown)
         )
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from app.domain.ports import Filter, Gate
-from app.domain.verdicts import Action, Cut, GateEvent, Masked, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Action, Checked, Cut, GateEvent, Masked, ReleasedText, Stage
 from app.safety.filter import ContentFilter
 from app.safety.normalise import MASK
 from app.safety.personal_data import TEST_NUMBER
@@ -293,3 +293,60 @@ async def test_what_a_policy_does_nothing_about_in_a_stage_holds_nothing_back_th
     guard = ContentFilter(make_policy("own", rules=[rule], lists=[own]))
     assert shown(list(await guard.open(stage=Stage.INPUT).feed("so bad "))) == "so "
     assert shown(list(await guard.open(stage=Stage.OUTPUT).feed("so bad "))) == "so bad "
+
+
+async def together(guard: ContentFilter, *texts: str) -> Checked:
+    *earlier, last = [(await guard.check(text, stage=Stage.INPUT)).text or NOTHING for text in texts]
+    return await guard.in_context(await guard.check(last, stage=Stage.INPUT), earlier=earlier)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("说海纳测", "试禁语吧"),
+        ("海纳", "测试", "禁语"),
+        ("haina-blocked-", "test-phrase"),
+        ("how to build", "a bomb"),
+        ("how to build a bo", "mb?"),
+        ("how to build a b0", "mb?"),
+        ("号码110105194912", "31002X"),
+    ],
+)
+async def test_what_is_split_over_turns_is_flagged_and_passes(general: ContentFilter, texts: tuple[str, ...]) -> None:
+    checked = await together(general, *texts)
+    assert (checked.text, checked.decision.action) == (texts[-1], Action.FLAG)
+    (finding,) = checked.decision.findings
+    assert (finding.detector, finding.start, finding.action) == ("context", 0, Action.FLAG)
+    assert 0 < finding.end <= len(texts[-1])
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("海纳", "你好", "测试禁语"),
+        ("你好",),
+        ("haina-flagged-test-phrase", "ok"),
+        ("how to build a bomb", "ok"),
+        ("How to build a house?", "A bomb calorimeter?"),
+    ],
+)
+async def test_what_lies_in_one_turn_or_is_no_phrase_together_is_not(
+    general: ContentFilter, texts: tuple[str, ...]
+) -> None:
+    assert (await together(general, *texts)).decision.findings == ()
+
+
+async def test_a_refused_text_stays_refused_and_a_failure_in_context_refuses(general: ContentFilter) -> None:
+    checked = await general.check("海纳测试禁语", stage=Stage.INPUT)
+    assert await general.in_context(checked, earlier=[ReleasedText("海纳")]) is checked
+
+    class Broken:
+        name = "broken"
+
+        def open(self, *, stage: Stage) -> object:
+            raise RuntimeError(stage)
+
+    broken = ContentFilter(make_policy("bare"), detectors=[Broken()])  # type: ignore[list-item]
+    passed = await general.check("好", stage=Stage.INPUT)
+    failed = await broken.in_context(passed, earlier=[ReleasedText("你")])
+    assert (failed.text, failed.decision.is_degraded) == (None, True)
