@@ -32,6 +32,10 @@ class ContentFilter:
         """The policy's id."""
         return self._policy.id
 
+    def detectors(self, *, stage: Stage) -> Sequence[Detector]:
+        """Return what looks at a text of this stage."""
+        return self._detectors[stage]
+
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
         return await check(self.open(stage=stage), text=text)

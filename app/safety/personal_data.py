@@ -59,11 +59,11 @@ class _Alphabet:
 
 
 def _alphabet(chars: frozenset[str]) -> _Alphabet:
-    ascii_class = "".join(re.escape(char) for char in sorted(chars))
+    others = "".join(re.escape(chr(code)) for code in range(0x80) if chr(code) not in chars)
     return _Alphabet(
         chars=chars,
-        run=re.compile(f"[{ascii_class}]+"),
-        starts=re.compile(rf"[{ascii_class}]|[^\x00-\x7f{_QUIET}]"),
+        run=re.compile(f"[{''.join(map(re.escape, sorted(chars)))}]+"),
+        starts=re.compile(f"[^{others}{_QUIET}]"),
     )
 
 
@@ -272,11 +272,15 @@ class PersonalDataScan:
     @property
     def safe_upto(self) -> int:
         """Where the run starts, or what of it is held back."""
+        if not self._run:
+            return self._offset
         place = self._held_from()
         return self._places[place] if place < len(self._run) else self._offset
 
     def take(self) -> Sequence[Match]:
         """Return what was found in the runs that ended."""
+        if not self._final:
+            return ()
         final, self._final = self._final, []
         return final
 
@@ -336,6 +340,8 @@ class PersonalDataScan:
             return 0
         if self._may_be_key and (run[:4] in _KEY_HEADS or run.startswith("eyJ")):
             return 0
+        if run.isalpha() and run.isascii():
+            return len(run)
         letters = _LETTERS.match(run)
         return letters.end() if letters else 0
 
@@ -372,7 +378,8 @@ class PersonalDataScan:
 
     def _close(self, following: str) -> None:
         """Read the run, which ends before this character."""
-        run, places, held_from = self._run, self._places, self._held_from()
+        run, places = self._run, self._places
+        held_from = self._held_from()
         if run.endswith(" "):
             run, following = run[:-1], " "
         self._run, self._places, self._skipped = "", [], 0
@@ -383,7 +390,7 @@ class PersonalDataScan:
             self._going_on = None
         elif self._alphabet is _KEY_LINES:
             self._close_key_line(run, places, following)
-        elif _HINT.search(run):
+        elif not (run.isalpha() and len(run) < _LEAST_KEY) and _HINT.search(run):
             self._search(run, places, following, held_from=held_from)
 
     def _close_key_line(self, run: str, places: list[int], following: str) -> None:

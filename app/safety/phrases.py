@@ -196,6 +196,8 @@ class PhraseScan:
 
     def take(self) -> Sequence[Match]:
         """Return the hits that became final."""
+        if not self._final:
+            return ()
         final, self._final = self._final, []
         return final
 

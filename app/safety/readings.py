@@ -172,6 +172,9 @@ class ReadingScan:
             self._final += track.take()
         self._tracks = []
 
+    def _follows(self, reading: Reading) -> bool:
+        return any(track.reading is reading for track in self._tracks)
+
     def _read(self, text: str) -> None:
         plain = self._plain
         plain.feed(text)
@@ -180,11 +183,12 @@ class ReadingScan:
 
     def _follow(self, char: str) -> None:
         """Read a character in each way that it may be read in."""
-        following = [track.reading for track in self._tracks]
         for reading in self._readings:
-            if reading not in following and reading.begins(char, is_live=bool(self._held)):
+            if reading.begins(char, is_live=bool(self._held)) and not self._follows(reading):
                 self._tracks.append(_Track(reading, plain=self._plain, held=self._held))
         self._read(char)
+        if not self._tracks:
+            return
         for track in self._tracks:
             track.feed(char)
             self._final += track.take()

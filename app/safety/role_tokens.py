@@ -49,6 +49,8 @@ class RoleTokenScan:
 
     def take(self) -> Sequence[Match]:
         """Return the marks that were completed."""
+        if not self._final:
+            return ()
         final, self._final = self._final, []
         return final
 

@@ -1,11 +1,14 @@
 import asyncio
 import random
 import time
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.domain.ports import Filter, Gate
-from app.domain.verdicts import NOTHING, Action, Checked, Cut, GateEvent, Masked, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Action, Checked, Cut, Finding, GateEvent, Masked, ReleasedText, Stage
 from app.safety.filter import ContentFilter
 from app.safety.normalise import MASK
 from app.safety.personal_data import TEST_NUMBER
@@ -336,6 +339,11 @@ async def test_what_lies_in_one_turn_or_is_no_phrase_together_is_not(
     assert (await together(general, *texts)).decision.findings == ()
 
 
+async def test_what_the_last_turn_says_alone_is_not_told_twice(general: ContentFilter) -> None:
+    checked = await together(general, "说海纳", "测 haina-flagged-test-phrase")
+    assert [finding.detector for finding in checked.decision.findings] == ["phrases"]
+
+
 async def test_a_refused_text_stays_refused_and_a_failure_in_context_refuses(general: ContentFilter) -> None:
     checked = await general.check("海纳测试禁语", stage=Stage.INPUT)
     assert await general.in_context(checked, earlier=[ReleasedText("海纳")]) is checked
@@ -350,3 +358,55 @@ async def test_a_refused_text_stays_refused_and_a_failure_in_context_refuses(gen
     passed = await general.check("好", stage=Stage.INPUT)
     failed = await broken.in_context(passed, earlier=[ReleasedText("你")])
     assert (failed.text, failed.decision.is_degraded) == (None, True)
+
+
+_PARTS = st.sampled_from(
+    [
+        *("how to make a bomb", "how to m@ke a b0mb", "how.to", "怎么做炸弹", "怎么做炸蛋", *"怎么做炸弹。，x"),
+        *("&#28856;", "&#", "&", "<b>", "</b>", "](x)", "[", "(", ")", "<", "\u202e", "\u202c", "\u200b", "\u0301"),
+        *(
+            "13800138000",
+            "+86 138 0013 8000",
+            "4111 1111 1111 1111",
+            "银行卡",
+            "E12345678",
+            "护照",
+            TEST_NUMBER,
+            "2024 ",
+        ),
+        *("bob@corp.com", "to ", "mail: ", "ghp_" + "a1B2" * 9, "eyJ" + "a1" * 40, "x" * 90, "A1" * 70, "@", ".", "-"),
+        *("-----BEGIN RSA PRIVATE KEY-----", "MIIEpAIBAAKCAQEA7bq3pL5n", "-----END", "\n", " ", "1", "0", "é", "ａ"),
+        *("haina-flagged-test-phrase", "haina-", "blocked-test-phrase", "海纳测试", "禁语", "<|im_start|>", "[INST]"),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    parts=st.lists(_PARTS, max_size=12),
+    stage=st.sampled_from([Stage.INPUT, Stage.OUTPUT]),
+    choose=st.randoms(use_true_random=False),
+)
+def test_all_detectors_together_decide_the_same_however_the_text_is_cut(
+    general: ContentFilter, parts: list[str], stage: Stage, choose: random.Random
+) -> None:
+    text = "".join(parts)
+
+    async def run(*pieces: str) -> tuple[str, list[Finding], list[tuple[Action, tuple[Finding, ...]]]]:
+        gate = general.open(stage=stage)
+        events = [event for piece in pieces for event in await gate.feed(piece)]
+        events += await gate.finish()
+        cuts = [event.decision for event in events if isinstance(event, Cut)]
+        masks = [event.finding for event in events if isinstance(event, Masked)]
+        assert not any(cut.is_degraded for cut in cuts)
+        return shown(events), masks, [(d.action, d.findings) for d in (*cuts, *gate.decisions)]
+
+    async def compare() -> None:
+        whole = await run(text)
+        ends = sorted(choose.choices(range(len(text) + 1), k=4))
+        assert await run(*text) == whole
+        assert await run(*(text[a:b] for a, b in pairwise([0, *ends, len(text)]))) == whole
+        if not whole[1] and not any(action is Action.REFUSE for action, _ in whole[2]):
+            assert whole[0] == text
+
+    asyncio.run(compare())

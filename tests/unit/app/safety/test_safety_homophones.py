@@ -41,6 +41,7 @@ def hits(*pieces: str) -> list[Match]:
         ("測试语", 2),
         ("制作制作榨弹", 5),
         ("厕\u200b是语", 3),
+        ("制-----作-----榨-----弹", 18),
     ],
 )
 def test_what_sounds_like_a_phrase_is_a_hint_at_its_last_character(text: str, place: int) -> None:
