@@ -155,10 +155,16 @@ def _weigh_mobile(place: _Place) -> float:
     left, right = left.rpartition("-")[2], right.partition("-")[0]
     if left and right:
         return 0.0  # within a hash, a key, a name
-    is_doubtful = _NOT_A_PHONE.search(place.before) or re.match(r"[.-][0-9]", place.after) or len(left + right) > 9  # noqa: PLR2004
+    before, after = place.before, place.after
+    if before.endswith("*") and after.startswith("*"):  # bold, and no product
+        before, after = before.rstrip("*"), ""
+    is_figure = after.startswith("*") or re.match(r"[.-][0-9]", after) is not None
+    is_doubtful = is_figure or _NOT_A_PHONE.search(before) or len(left + right) > _LONGEST_LABEL
     return UNSURE if is_doubtful else 1.0
 
 
+_LONGEST_LABEL: Final = 9
+"""Letters that may stand directly at a phone number: `telephone138…`."""
 _TAIL_OF_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]*$")
 _HEAD_OF_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]*")
 
