@@ -112,6 +112,10 @@ class Filter(Protocol):
         """Judge a whole text: the same decision as a gate fed with it."""
         ...
 
+    async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
+        """Return the same with a flag for what begins in `earlier` texts of its author and ends in this one."""
+        ...
+
     def open(self, *, stage: Stage) -> Gate:
         """Start a stream."""
         ...

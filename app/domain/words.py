@@ -282,6 +282,7 @@ _CATEGORIES: Mapping[str, Mapping[Language, str]] = {
     "fraud": {"en": "crime and fraud", "zh": "违法与诈骗"},
     "hate": {"en": "hate", "zh": "仇恨与歧视"},
     "personal_data": {"en": "personal data", "zh": "个人信息"},
+    "jailbreak": {"en": "getting around the rules", "zh": "越狱与提示注入"},
     "unavailable": {"en": "the filter is not available", "zh": "过滤器不可用"},
 }
 

@@ -23,6 +23,11 @@ class Match:
     action: Action | None = None
     """What is done in every stage; None leaves it to the policy's rules."""
     score: float = 1.0
+    """How sure the detector is, from 0 to 1; a policy's rules have thresholds."""
+    detector: str = ""
+    """Where it was found in another reading of the text, the reading's name."""
+    at_most: Action = Action.HANDOFF
+    """The gravest that may be done about it, whatever a rule says: a hint only flags."""
 
 
 class Scan(Protocol):

@@ -1,13 +1,19 @@
 """The content filter as services know it: a policy, the detectors that it needs, and gates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from app.domain.verdicts import Checked, ReleasedText, Stage
+from app.domain.verdicts import Action, Checked, Finding, ReleasedText, Stage
 from app.safety.detector import Detector
-from app.safety.gate import StreamGate, check
-from app.safety.patterns import IdNumberDetector
-from app.safety.phrases import PhraseDetector
+from app.safety.folded import FoldedReading
+from app.safety.gate import MAX_FINDINGS, StreamGate, check
+from app.safety.homophones import HomophoneDetector
+from app.safety.markup import MarkupReading
+from app.safety.personal_data import PersonalDataDetector
+from app.safety.phrases import Lexicon, Phrase
 from app.safety.policy import Policy
+from app.safety.readings import ReadingDetector
+from app.safety.role_tokens import JAILBREAK, SCORE, RoleTokenDetector
 
 _TAIL = 2000
 """How much of a shown text a continued stream looks back on: ten phrases of the greatest length."""
@@ -19,9 +25,7 @@ class ContentFilter:
     def __init__(self, policy: Policy, *, detectors: Sequence[Detector] | None = None) -> None:
         """Build the lexicon, unless `detectors` are given in place of the policy's own."""
         self._policy = policy
-        self._detectors = (
-            (PhraseDetector(policy.phrases()), IdNumberDetector()) if detectors is None else tuple(detectors)
-        )
+        self._detectors = _detectors(policy) if detectors is None else dict.fromkeys(Stage, tuple(detectors))
 
     @property
     def policy(self) -> str:
@@ -33,13 +37,44 @@ class ContentFilter:
         """The categories that the policy knows."""
         return self._policy.categories
 
+    def detectors(self, *, stage: Stage) -> Sequence[Detector]:
+        """Return what looks at a text of this stage."""
+        return self._detectors[stage]
+
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
         return await check(self.open(stage=stage), text=text)
 
+    async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
+        """Flag what is split over turns: it begins in `earlier` and ends in the checked text. Never raises.
+
+        Turns are joined with nothing and with a blank. What is found stands at the beginning of the text, and is never
+        more than flagged: each turn alone was harmless enough. A filter that fails here refuses, as everywhere.
+        """
+        if checked.text is None or not earlier:
+            return checked
+        found: dict[tuple[str, int], Finding] = {}
+        for seam in ("", " "):
+            before = "".join(text + seam for text in earlier)
+            gate = self._gate(checked.decision.stage, shown=before)
+            again = await check(gate, text=checked.text[:_TAIL])
+            if again.decision.is_degraded:
+                return again
+            for finding in again.decision.findings:
+                if finding.start < len(before) < finding.end:
+                    end = finding.end - len(before)
+                    found[finding.rule, end] = replace(
+                        finding, detector="context", action=min(finding.action, Action.FLAG), start=0, end=end
+                    )
+        if not found:
+            return checked
+        decision = checked.decision
+        findings = (*found.values(), *decision.findings)[:MAX_FINDINGS]
+        return replace(checked, decision=replace(decision, findings=findings, action=max(decision.action, Action.FLAG)))
+
     def open(self, *, stage: Stage) -> StreamGate:
         """Start a stream."""
-        return StreamGate(self._detectors, policy=self._policy, stage=stage)
+        return self._gate(stage)
 
     def continued(self, text: ReleasedText, *, stage: Stage) -> StreamGate:
         """Start a stream that goes on after `text`, which the reader has.
@@ -47,6 +82,32 @@ class ContentFilter:
         A phrase that begins there and ends in what comes is refused before any of what comes is let out. Offsets of
         findings count from the beginning of `text`.
         """
+        return self._gate(stage, shown=text)
+
+    def _gate(self, stage: Stage, *, shown: str = "") -> StreamGate:
         return StreamGate(
-            self._detectors, policy=self._policy, stage=stage, shown=text[-_TAIL:], shown_length=len(text)
+            self._detectors[stage], policy=self._policy, stage=stage, shown=shown[-_TAIL:], shown_length=len(shown)
         )
+
+
+def _detectors(policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
+    """Return what is needed in each stage: what the policy does nothing about there would only hold texts back."""
+    built: dict[tuple[Phrase, ...], tuple[Detector, ...]] = {}
+    detectors: dict[Stage, tuple[Detector, ...]] = {}
+    for stage in Stage:
+        phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
+        if phrases not in built:
+            lexicon = Lexicon(phrases)
+            built[phrases] = (
+                ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
+                HomophoneDetector(phrases),
+            )
+        detectors[stage] = (*built[phrases], PersonalDataDetector())
+        if policy.action(JAILBREAK, stage=stage, score=SCORE) is not Action.ALLOW:
+            detectors[stage] += (RoleTokenDetector(),)
+    return detectors
+
+
+def _matters(phrase: Phrase, *, policy: Policy, stage: Stage) -> bool:
+    by_rules = policy.action(phrase.category, stage=stage, score=phrase.score)
+    return phrase.is_allowed or phrase.action is not None or by_rules is not Action.ALLOW

@@ -143,15 +143,17 @@ class StreamGate:
         start, end = self._origin + match.start, self._origin + match.end
         if not self._safe_upto <= start < end <= self._fed_upto:
             raise ScanFailed("offsets")
-        by_rules = self._policy.action(match.category, stage=self._stage)
-        action = by_rules if match.action is None else match.action
+        action = match.action
+        if action is None:
+            by_rules = self._policy.action(match.category, stage=self._stage, score=match.score)
+            action = min(by_rules, match.at_most)
         if action is Action.ALLOW or end <= self._shown_upto:
             return
         self._found.append(
             Finding(
                 category=match.category,
                 rule=match.rule,
-                detector=detector,
+                detector=match.detector or detector,
                 action=action,
                 start=start,
                 end=end,

@@ -2,13 +2,17 @@
 
 Every code point is folded by itself, so the result never depends on how a stream was cut, and everything that is found
 in the folded text has an exact place in the original. NFKD and not NFKC for that reason: composing looks at neighbours.
-Traditional and simplified characters are still told apart; a one-to-one table would go into `fold`.
+A traditional character counts as the simplified one that OpenCC has for it alone, whatever stands beside it.
 """
 
+import hashlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import cache
 from typing import TypeVar
+
+from opencc import OpenCC
 
 Value = TypeVar("Value")
 
@@ -58,15 +62,38 @@ class Memo(dict[str, Value]):
 
 def fold(char: str) -> str:
     """Return what a code point counts as: nothing, one character, or several. Folding twice changes nothing."""
+    return _spell(char, case=lambda text: text.casefold().translate(_simplified()))
+
+
+def plain(char: str) -> str:
+    """Return the same with its case kept: in keys and tokens it counts."""
+    return _spell(char, case=str)
+
+
+def _spell(char: str, *, case: Callable[[str], str]) -> str:
     if char.isspace():
         return " "
     text = char
     while True:
-        spelled = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        spelled = unicodedata.normalize("NFKD", case(unicodedata.normalize("NFKD", text)))
         folded = "".join(c for c in spelled if not _is_invisible(c))
         if folded == text:
             return folded
         text = folded
+
+
+@cache
+def _simplified() -> Mapping[int, str]:
+    """Return the simplified character of each traditional one, by code point, in the common block and extension A."""
+    to_simplified = OpenCC("t2s").convert
+    chars = (chr(code) for first, last in ((0x3400, 0x4DBF), (0x4E00, 0x9FFF)) for code in range(first, last + 1))
+    return {ord(char): simple for char in chars if len(simple := to_simplified(char)) == 1 and simple != char}
+
+
+@cache
+def fingerprint() -> str:
+    """Return a hash of that table, for a policy's id."""
+    return hashlib.sha256(repr(sorted(_simplified().items())).encode()).hexdigest()
 
 
 def _is_invisible(char: str) -> bool:
@@ -109,5 +136,7 @@ def _is_cjk(code: int) -> bool:
 
 FOLDED: Memo[str] = Memo(fold)
 """`fold`, remembered. Keys are any code point."""
+PLAIN: Memo[str] = Memo(plain)
+"""`plain`, remembered. Keys are any code point."""
 KINDS: Memo[Kind] = Memo(classify)
 """`classify`, remembered. Keys are folded characters."""

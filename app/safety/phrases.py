@@ -40,6 +40,12 @@ class Phrase:
     """Allowed phrases do not excuse it."""
     is_allowed: bool = False
     """Excuses the hits that lie within it."""
+    score: float = 1.0
+    """Of its hits; a policy's rules have thresholds."""
+    is_folded: bool = False
+    """Also found in disguise, `app.safety.folded`."""
+    has_homophones: bool = False
+    """Also flagged where other characters sound the same, `app.safety.homophones`."""
 
 
 def squeeze(phrase: str) -> str:
@@ -151,14 +157,14 @@ class _Hit:
 class PhraseScan:
     """A text on its way through a lexicon."""
 
-    def __init__(self, lexicon: Lexicon) -> None:
-        """Start before the first character."""
+    def __init__(self, lexicon: Lexicon, *, offset: int = 0, last: str = " ") -> None:
+        """Start before the first character, or behind the folded character `last` at a place within a text."""
         self._lexicon = lexicon
-        self._offset = 0
+        self._offset = offset
         self._state = 0
         self._path: list[tuple[int, str]] = []
         """The offset of each character of the state, and the character before it."""
-        self._last = " "
+        self._last = last
         self._gap: list[tuple[str, int]] = []
         """Separators since the last character, blanks run together, Markdown's marks left out; and their offsets."""
         self._gap_length = 0
@@ -169,12 +175,29 @@ class PhraseScan:
         self._final: list[Match] = []
 
     @property
+    def offset(self) -> int:
+        """How much was read."""
+        return self._offset
+
+    @property
+    def held(self) -> int:
+        """How many characters stand behind `safe_upto`."""
+        return self._offset - self._path[0][0] if self._path else 0
+
+    @property
+    def before(self) -> str:
+        """The folded character before `safe_upto`: with the text from there on all that this scan knows."""
+        return self._path[0][1] if self._path else self._last
+
+    @property
     def safe_upto(self) -> int:
         """Where the longest beginning of a phrase starts. No hit that is not final starts before it."""
         return self._path[0][0] if self._path else self._offset
 
     def take(self) -> Sequence[Match]:
         """Return the hits that became final."""
+        if not self._final:
+            return ()
         final, self._final = self._final, []
         return final
 
@@ -304,6 +327,7 @@ class PhraseScan:
                         start=hit.start,
                         end=hit.end,
                         action=phrase.action,
+                        score=phrase.score,
                     )
                 )
         self._pending = waiting

@@ -12,8 +12,12 @@ from types import MappingProxyType
 from typing import Final
 
 from app.domain.verdicts import Action, Stage
+from app.safety import homophones, normalise
+from app.safety.folded import FOLDING
 from app.safety.normalise import MASK
+from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
+from app.safety.role_tokens import TOKENS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,8 @@ class Rule:
     category: str
     stages: frozenset[Stage]
     action: Action
+    threshold: float = 0.5
+    """The least score of what it is about, from 0 to 1. Phrases have 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +45,12 @@ class PhraseList:
     """In every stage, in place of the rules: a list on trial only flags."""
     is_firm: bool = False
     """Phrases that are allowed, in this list or another, do not excuse a hit of this one."""
+    score: float = 1.0
+    """Of each hit, from 0 to 1: how sure a phrase says what the category says."""
+    is_folded: bool = False
+    """Whether its phrases are also found in disguise."""
+    has_homophones: bool = False
+    """Whether characters that sound like its phrases are flagged."""
     source: str = ""
     reviewed_on: date | None = None
     reviewer: str = ""
@@ -52,9 +64,12 @@ class PhraseList:
                 category=self.category or "",
                 action=self.action,
                 is_firm=self.is_firm,
+                score=self.score,
+                is_folded=self.is_folded,
+                has_homophones=self.has_homophones,
             )
         for text in self.allowed:
-            yield Phrase(text=text, is_allowed=True)
+            yield Phrase(text=text, is_allowed=True, is_folded=True, has_homophones=True)
 
 
 TEST_LISTS: Final = (
@@ -76,7 +91,7 @@ TEST_LISTS: Final = (
     ),
 )
 """Part of every policy, so that an operator can see the filter work without typing anything vile. The third of them,
-the made-up identity number, is in `app.safety.patterns`."""
+the made-up identity number, is in `app.safety.personal_data`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +103,13 @@ class Policy:
     name: str
     rules: tuple[Rule, ...]
     lists: tuple[PhraseList, ...]
-    actions: Mapping[tuple[str, Stage], Action]
-    """The rules, by category and stage."""
+    actions: Mapping[tuple[str, Stage], tuple[tuple[float, Action], ...]]
+    """The rules, by category and stage: thresholds and actions."""
 
-    def action(self, category: str, *, stage: Stage) -> Action:
-        """Return what is done about a category; nothing, where no rule speaks of it in this stage."""
-        return self.actions.get((category, stage), Action.ALLOW)
+    def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
+        """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
+        rules = self.actions.get((category, stage), ())
+        return max((action for threshold, action in rules if score >= threshold), default=Action.ALLOW)
 
     @property
     def categories(self) -> frozenset[str]:
@@ -110,11 +126,20 @@ class Policy:
 def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
     """Return a policy of parts that are known to be sound, the test phrases added."""
     every = (*TEST_LISTS, *lists)
-    actions = {(rule.category, stage): rule.action for rule in rules for stage in rule.stages}
+    actions: dict[tuple[str, Stage], tuple[tuple[float, Action], ...]] = {}
+    for rule in rules:
+        for stage in rule.stages:
+            key = rule.category, stage
+            actions[key] = tuple(sorted((*actions.get(key, ()), (rule.threshold, rule.action))))
     canonical = {
         "name": name,
         "mask": MASK,
-        "rules": sorted((category, stage, action) for (category, stage), action in actions.items()),
+        "personal_data": FORMS,
+        "folding": FOLDING,
+        "role_tokens": TOKENS,
+        "sounds": homophones.fingerprint(),
+        "traditional": normalise.fingerprint(),
+        "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
         "lists": sorted(_canonical(phrase_list) for phrase_list in every),
     }
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
@@ -129,6 +154,9 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.category or "",
         -1 if phrase_list.action is None else phrase_list.action,
         phrase_list.is_firm,
+        phrase_list.score,
+        phrase_list.is_folded,
+        phrase_list.has_homophones,
         sorted(squeeze(phrase) for phrase in phrase_list.phrases),
         sorted(squeeze(phrase) for phrase in phrase_list.allowed),
     ]

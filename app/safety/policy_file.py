@@ -7,6 +7,7 @@
     category = "drugs"
     stages = ["input", "history", "output", "export"]
     action = "refuse"                                    # allow, flag, mask, refuse, handoff
+    threshold = 0.5                                      # the least score that it is about; phrases have 1
 
     [[lists]]                                            # a list may also stand here
     name = "competitors"
@@ -14,20 +15,26 @@
     language = "en"
     phrases = ["buy at example corp"]
     allow = ["example corp's annual report"]             # excuses hits that lie within it
+    patterns = ["(buy|order) (now |)at example corp"]    # one of each ( | ): four phrases
+    score = 0.8                                          # how sure they are; 1 where it is not said
+    fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
+    homophones = true                                    # also flags other Chinese characters that sound the same
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
 wrong is told with its line, and the policy is not taken.
 """
 
+import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date as Date  # noqa: N812 — a key is called date
-from itertools import pairwise
+from itertools import pairwise, product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
@@ -38,6 +45,32 @@ _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
 MAX_PHRASE_LENGTH: Final = 200
 """Folded characters; bounds what is held back."""
 
+_DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
+"""Categories that are found without a list."""
+MAX_ALTERNATIVES: Final = 1000
+"""Phrases that a pattern may stand for."""
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Return the phrases that a pattern stands for: one of each `(this|or that|)`.
+
+    Raises ValueError where a bracket is left open, within another or alone, or where there are too many.
+    """
+    parts = re.split(r"\(([^()]*)\)", pattern)
+    if any(char in part for part in parts[::2] for char in "()"):
+        raise ValueError("brackets do not match; alternatives stand in ( | ), one level deep")
+    choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
+    if prod(map(len, choices)) > MAX_ALTERNATIVES:
+        raise ValueError(f"stands for more than {MAX_ALTERNATIVES} phrases")
+    return ["".join(choice) for choice in product(*choices)]
+
+
+def _checked(pattern: str) -> str:
+    alternatives(pattern)
+    return pattern
+
+
+_Pattern = Annotated[str, AfterValidator(_checked)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
@@ -61,6 +94,16 @@ def load_policy(path: Path | None = None) -> Policy:
     return _Loader(path or BUILTIN_POLICY).load()
 
 
+def unique(phrases: Iterable[str]) -> Iterator[str]:
+    """Yield phrases, the first of those that count as the same."""
+    seen: set[str] = set()
+    for phrase in phrases:
+        squeezed = squeeze(phrase)
+        if squeezed not in seen:
+            seen.add(squeezed)
+            yield phrase
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,9 +112,15 @@ class _RuleTable(_Table):
     category: _Category
     stages: Annotated[list[Stage], Field(min_length=1)]
     action: _ActionName
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def rule(self) -> Rule:
-        return Rule(category=self.category, stages=frozenset(self.stages), action=Action[self.action.upper()])
+        return Rule(
+            category=self.category,
+            stages=frozenset(self.stages),
+            action=Action[self.action.upper()],
+            threshold=self.threshold,
+        )
 
 
 class _ListTable(_Table):
@@ -79,18 +128,22 @@ class _ListTable(_Table):
     category: _Category | None = None
     language: _Language
     phrases: list[str] = []
+    patterns: list[_Pattern] = []
     allow: list[str] = []
     action: _ActionName | None = None
     firm: bool = False
+    score: Annotated[float, Field(ge=0, le=1)] = 1.0
+    fold: bool = False
+    homophones: bool = False
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if not self.phrases and not self.allow:
+        if not self.phrases and not self.patterns and not self.allow:
             raise ValueError("the list is empty")
-        if self.phrases and self.category is None:
+        if (self.phrases or self.patterns) and self.category is None:
             raise ValueError("a list of phrases needs a category")
         return self
 
@@ -99,10 +152,13 @@ class _ListTable(_Table):
             name=self.name,
             category=self.category,
             language=self.language,
-            phrases=tuple(self.phrases),
+            phrases=(*self.phrases, *unique(text for pattern in self.patterns for text in alternatives(pattern))),
             allowed=tuple(self.allow),
             action=Action[self.action.upper()] if self.action else None,
             is_firm=self.firm,
+            score=self.score,
+            is_folded=self.fold,
+            has_homophones=self.homophones,
             source=self.source,
             reviewed_on=self.date,
             reviewer=self.reviewer,
@@ -252,16 +308,16 @@ class _Loader:
             seen.add(phrase_list.name)
 
     def _check_rules(self, source: _Source, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> None:
-        found = {phrase_list.category for phrase_list in lists if phrase_list.category} | {"test", "personal_data"}
-        seen: set[tuple[str, Stage]] = set()
+        found = {phrase_list.category for phrase_list in lists if phrase_list.category} | _DETECTED
+        seen: set[tuple[str, Stage, float]] = set()
         for number, rule in enumerate(rules):
             line = source.line_of_table("rules", number=number)
             if rule.category not in found:
                 self._faults.append(source.at(f"nothing finds the category {rule.category}", line=line))
             for stage in sorted(rule.stages):
-                if (rule.category, stage) in seen:
+                if (rule.category, stage, rule.threshold) in seen:
                     self._faults.append(source.at(f"a second rule for {rule.category} in {stage}", line=line))
-                seen.add((rule.category, stage))
+                seen.add((rule.category, stage, rule.threshold))
         ruled = {rule.category for rule in rules}
         for phrase_list in lists:
             if phrase_list.category and phrase_list.action is None and phrase_list.category not in ruled:

@@ -43,6 +43,8 @@ from prompts.render import render
 MAX_CHARACTERS = 32_000
 """Of one message: far beyond any context that the models have, and little enough to be read by the filter at once."""
 
+_TURNS_TOGETHER = 3
+"""Earlier questions that are read together with the new one."""
 
 ChosenTemplate = tuple[Template, TemplateVersion]
 
@@ -120,6 +122,7 @@ class Chat:
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
             system = await self._system(template, conversation, language=question.language)
+            checked = await self._in_context(checked, history)
             if is_new and checked.text is not None:
                 title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
                 conversation = replace(conversation, title=title.text or NOTHING)
@@ -146,6 +149,7 @@ class Chat:
         system, version = await self._system_of_program(question)
         cleared = [await self._cleared_history(message) for message in history]
         checked = await self._check(_clean(last.text), stage=Stage.INPUT)
+        checked = await self._in_context(checked, cleared)
         at = now()
         conversation = Conversation(
             id=new_id(),
@@ -318,10 +322,12 @@ class Chat:
 
     async def _check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a text; a filter that cannot judge is an error, not a pass."""
-        checked = await self._filter.check(text, stage=stage)
-        if checked.decision.is_degraded:
-            raise SafetyUnavailable(decision_id=checked.decision.id)
-        return checked
+        return _judged(await self._filter.check(text, stage=stage))
+
+    async def _in_context(self, checked: Checked, history: Sequence[ChatMessage]) -> Checked:
+        """Look also at what the last turns and the question say together."""
+        earlier = [message.text for message in history if message.role is Role.USER]
+        return _judged(await self._filter.in_context(checked, earlier=earlier[-_TURNS_TOGETHER:]))
 
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
         _require_active(account)
@@ -419,6 +425,12 @@ def can_continue(answer: Message) -> bool:
         return bool(answer.text)
     is_cut = answer.receipt is not None and answer.receipt.finish_reason == "length"
     return answer.state is MessageState.COMPLETE and is_cut
+
+
+def _judged(checked: Checked) -> Checked:
+    if checked.decision.is_degraded:
+        raise SafetyUnavailable(decision_id=checked.decision.id)
+    return checked
 
 
 def _require_active(account: Account) -> None:

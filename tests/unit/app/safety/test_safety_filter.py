@@ -1,14 +1,17 @@
 import asyncio
 import random
 import time
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.domain.ports import Filter, Gate
-from app.domain.verdicts import Action, Cut, GateEvent, Masked, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Action, Checked, Cut, Finding, GateEvent, Masked, ReleasedText, Stage
 from app.safety.filter import ContentFilter
 from app.safety.normalise import MASK
-from app.safety.patterns import TEST_NUMBER
+from app.safety.personal_data import TEST_NUMBER
 from app.safety.policy import PhraseList, Rule, make_policy
 from app.safety.policy_file import load_policy
 
@@ -278,10 +281,132 @@ async def test_plain_requests_for_harm_are_refused(general: ContentFilter, text:
     assert (checked.text, checked.decision.category) == (None, category)
 
 
-async def test_each_shipped_phrase_is_refused_as_its_category(general: ContentFilter) -> None:
+async def test_each_shipped_phrase_is_found_as_its_category(general: ContentFilter) -> None:
     for phrase_list in load_policy().lists:
         if phrase_list.action is None:
             for phrase in phrase_list.phrases:
-                checked = await general.check(f"… {phrase} …", stage=Stage.OUTPUT)
-                assert checked.text is None, phrase
+                checked = await general.check(f"… {phrase} …", stage=Stage.INPUT)
+                assert (checked.text is None) is (phrase_list.category != "jailbreak"), phrase
                 assert checked.decision.category == phrase_list.category
+
+
+async def test_what_a_policy_does_nothing_about_in_a_stage_holds_nothing_back_there() -> None:
+    rule = Rule(category="own", stages=frozenset({Stage.INPUT}), action=Action.REFUSE)
+    own = PhraseList(name="own", category="own", language="any", phrases=("bad words",))
+    guard = ContentFilter(make_policy("own", rules=[rule], lists=[own]))
+    assert shown(list(await guard.open(stage=Stage.INPUT).feed("so bad "))) == "so "
+    assert shown(list(await guard.open(stage=Stage.OUTPUT).feed("so bad "))) == "so bad "
+
+
+async def together(guard: ContentFilter, *texts: str) -> Checked:
+    *earlier, last = [(await guard.check(text, stage=Stage.INPUT)).text or NOTHING for text in texts]
+    return await guard.in_context(await guard.check(last, stage=Stage.INPUT), earlier=earlier)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("说海纳测", "试禁语吧"),
+        ("海纳", "测试", "禁语"),
+        ("haina-blocked-", "test-phrase"),
+        ("how to build", "a bomb"),
+        ("how to build a bo", "mb?"),
+        ("how to build a b0", "mb?"),
+        ("号码110105194912", "31002X"),
+    ],
+)
+async def test_what_is_split_over_turns_is_flagged_and_passes(general: ContentFilter, texts: tuple[str, ...]) -> None:
+    checked = await together(general, *texts)
+    assert (checked.text, checked.decision.action) == (texts[-1], Action.FLAG)
+    (finding,) = checked.decision.findings
+    assert (finding.detector, finding.start, finding.action) == ("context", 0, Action.FLAG)
+    assert 0 < finding.end <= len(texts[-1])
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("海纳", "你好", "测试禁语"),
+        ("你好",),
+        ("haina-flagged-test-phrase", "ok"),
+        ("how to build a bomb", "ok"),
+        ("How to build a house?", "A bomb calorimeter?"),
+    ],
+)
+async def test_what_lies_in_one_turn_or_is_no_phrase_together_is_not(
+    general: ContentFilter, texts: tuple[str, ...]
+) -> None:
+    assert (await together(general, *texts)).decision.findings == ()
+
+
+async def test_what_the_last_turn_says_alone_is_not_told_twice(general: ContentFilter) -> None:
+    checked = await together(general, "说海纳", "测 haina-flagged-test-phrase")
+    assert [finding.detector for finding in checked.decision.findings] == ["phrases"]
+
+
+async def test_a_refused_text_stays_refused_and_a_failure_in_context_refuses(general: ContentFilter) -> None:
+    checked = await general.check("海纳测试禁语", stage=Stage.INPUT)
+    assert await general.in_context(checked, earlier=[ReleasedText("海纳")]) is checked
+
+    class Broken:
+        name = "broken"
+
+        def open(self, *, stage: Stage) -> object:
+            raise RuntimeError(stage)
+
+    broken = ContentFilter(make_policy("bare"), detectors=[Broken()])  # type: ignore[list-item]
+    passed = await general.check("好", stage=Stage.INPUT)
+    failed = await broken.in_context(passed, earlier=[ReleasedText("你")])
+    assert (failed.text, failed.decision.is_degraded) == (None, True)
+
+
+_PARTS = st.sampled_from(
+    [
+        *("how to make a bomb", "how to m@ke a b0mb", "how.to", "怎么做炸弹", "怎么做炸蛋", *"怎么做炸弹。，x"),
+        *("&#28856;", "&#", "&", "<b>", "</b>", "](x)", "[", "(", ")", "<", "\u202e", "\u202c", "\u200b", "\u0301"),
+        *(
+            "13800138000",
+            "+86 138 0013 8000",
+            "4111 1111 1111 1111",
+            "银行卡",
+            "E12345678",
+            "护照",
+            TEST_NUMBER,
+            "2024 ",
+        ),
+        *("bob@corp.com", "to ", "mail: ", "ghp_" + "a1B2" * 9, "eyJ" + "a1" * 40, "x" * 90, "A1" * 70, "@", ".", "-"),
+        *("-----BEGIN RSA PRIVATE KEY-----", "MIIEpAIBAAKCAQEA7bq3pL5n", "-----END", "\n", " ", "1", "0", "é", "ａ"),
+        *("haina-flagged-test-phrase", "haina-", "blocked-test-phrase", "海纳测试", "禁语", "<|im_start|>", "[INST]"),
+    ]
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    parts=st.lists(_PARTS, max_size=12),
+    stage=st.sampled_from([Stage.INPUT, Stage.OUTPUT]),
+    choose=st.randoms(use_true_random=False),
+)
+def test_all_detectors_together_decide_the_same_however_the_text_is_cut(
+    general: ContentFilter, parts: list[str], stage: Stage, choose: random.Random
+) -> None:
+    text = "".join(parts)
+
+    async def run(*pieces: str) -> tuple[str, list[Finding], list[tuple[Action, tuple[Finding, ...]]]]:
+        gate = general.open(stage=stage)
+        events = [event for piece in pieces for event in await gate.feed(piece)]
+        events += await gate.finish()
+        cuts = [event.decision for event in events if isinstance(event, Cut)]
+        masks = [event.finding for event in events if isinstance(event, Masked)]
+        assert not any(cut.is_degraded for cut in cuts)
+        return shown(events), masks, [(d.action, d.findings) for d in (*cuts, *gate.decisions)]
+
+    async def compare() -> None:
+        whole = await run(text)
+        ends = sorted(choose.choices(range(len(text) + 1), k=4))
+        assert await run(*text) == whole
+        assert await run(*(text[a:b] for a, b in pairwise([0, *ends, len(text)]))) == whole
+        if not whole[1] and not any(action is Action.REFUSE for action, _ in whole[2]):
+            assert whole[0] == text
+
+    asyncio.run(compare())

@@ -15,7 +15,7 @@ from app.safety.detector import Detector, Match, Scan
 from app.safety.filter import ContentFilter
 from app.safety.gate import MAX_FINDINGS, StreamGate
 from app.safety.normalise import MASK
-from app.safety.patterns import TEST_NUMBER, IdNumberDetector
+from app.safety.personal_data import TEST_NUMBER, PersonalDataDetector
 from app.safety.phrases import Phrase, PhraseDetector, PhraseScan, squeeze
 from app.safety.policy import PhraseList, Policy, Rule, make_policy
 
@@ -133,7 +133,7 @@ class SlowScan:
 @given(policy=policies(), text=texts, window=st.integers(1, 20))
 def test_a_slow_detector_delays_and_changes_nothing(policy: Policy, text: str, window: int) -> None:
     phrases = list(policy.phrases())
-    quick: list[Detector] = [PhraseDetector(phrases[::2]), IdNumberDetector()]
+    quick: list[Detector] = [PhraseDetector(phrases[::2]), PersonalDataDetector()]
     odd = PhraseDetector(phrases[1::2])
 
     async def run() -> None:
@@ -250,7 +250,7 @@ def test_a_stream_ends_once_and_nothing_follows_a_cut(policy: Policy, text: str,
 @settings(deadline=None)
 @given(policy=policies(), text=texts)
 def test_the_order_of_detectors_changes_nothing(policy: Policy, text: str) -> None:
-    detectors: list[Detector] = [PhraseDetector(policy.phrases()), IdNumberDetector()]
+    detectors: list[Detector] = [PhraseDetector(policy.phrases()), PersonalDataDetector()]
 
     async def run() -> None:
         outcomes = []
@@ -331,7 +331,7 @@ def test_a_detector_that_fails_or_lies_cuts_the_stream_and_shows_no_more_than_a_
     fault: str,
     is_first: bool,  # noqa: FBT001
 ) -> None:
-    sound: list[Detector] = [PhraseDetector(policy.phrases()), IdNumberDetector()]
+    sound: list[Detector] = [PhraseDetector(policy.phrases()), PersonalDataDetector()]
     faulty = Faulty(after=min(after, len(text)), fault=fault)
     every = [faulty, *sound] if is_first else [*sound, faulty]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.safety.normalise import FOLDED, MASK, Kind, Memo, classify, fold
+from app.safety.normalise import FOLDED, MASK, Kind, Memo, classify, fold, plain
 
 
 def test_folding_twice_changes_nothing_for_any_code_point() -> None:
@@ -95,3 +95,15 @@ def test_characters_have_the_kind_that_matching_needs() -> None:
 def test_a_mask_is_a_word_of_its_own_so_that_no_phrase_reaches_over_it() -> None:
     assert {classify(char) for char in MASK} == {Kind.WORD}
     assert "".join(map(fold, MASK)) == MASK
+
+
+@pytest.mark.parametrize(
+    ("written", "folded"),
+    [("怎麼製作炸彈", "怎么制作炸弹"), ("毒品製造", "毒品制造"), ("薴", "苎"), ("海納", "海纳"), ("龍國", "龙国")],
+)
+def test_traditional_characters_count_as_simplified_ones(written: str, folded: str) -> None:
+    assert "".join(map(fold, written)) == folded
+
+
+def test_keys_keep_the_characters_that_they_have() -> None:
+    assert plain("國") == "國"

@@ -95,6 +95,7 @@ def test_lists_are_read_from_toml_text_and_the_shipped_ones(tmp_path: Path) -> N
         ('name = "p"\n' + _LIST + _RULE.replace('"input"', '"inputs"'), "policy.toml:11: rules.1.stages.1: Input sh"),
         ('name = "p"\n' + _LIST + _RULE + "level = 3\n", "policy.toml:13: rules.1.level: there is no such key"),
         ('name = "p"\n' + _LIST + _RULE + _RULE, "policy.toml:14: a second rule for drugs in input"),
+        ('name = "p"\n' + _LIST + _RULE + "threshold = 2\n", "policy.toml:13: rules.1.threshold: Input should be"),
         ('name = "p"\n' + _RULE.replace("drugs", "drogs"), "policy.toml:3: nothing finds the category drogs"),
         ('name = "p"\n' + _LIST, "policy.toml: list own: no rule speaks of the category drugs"),
         ('name = "p"\n' + _RULE + _LIST + _LIST, "policy.toml: a second list named own"),
@@ -119,6 +120,16 @@ def test_lists_are_read_from_toml_text_and_the_shipped_ones(tmp_path: Path) -> N
 def test_a_faulty_policy_is_refused_with_the_place_and_the_reason(tmp_path: Path, text: str, expected: str) -> None:
     found = faults(tmp_path, text)
     assert any(fault.startswith(expected) for fault in found), found
+
+
+def test_the_gravest_rule_whose_threshold_is_reached_decides(tmp_path: Path) -> None:
+    flag = _RULE.replace("refuse", "flag") + "threshold = 0.2\n"
+    policy = load_policy(write(tmp_path, 'name = "p"\n' + _LIST + _RULE + flag))
+    reached = [policy.action("drugs", stage=Stage.INPUT, score=score) for score in (0.1, 0.2, 0.49, 0.5, 1.0)]
+    assert reached == [Action.ALLOW, Action.FLAG, Action.FLAG, Action.REFUSE, Action.REFUSE]
+    alone = load_policy(write(tmp_path, 'name = "p"\n' + _LIST + _RULE))
+    assert alone.id != policy.id
+    assert alone.id != load_policy(write(tmp_path, 'name = "p"\n' + _LIST + _RULE + "threshold = 0.6\n")).id
 
 
 def test_a_list_file_must_say_where_it_comes_from(tmp_path: Path) -> None:
@@ -153,3 +164,13 @@ def test_rule_ids_name_list_and_phrase_without_quoting_it() -> None:
     (phrase,) = (p for p in make_policy("p", rules=[rule], lists=[own]).phrases() if p.category == "hate")
     assert phrase.rule.startswith("own:")
     assert "vile" not in phrase.rule
+
+
+def test_a_pattern_stands_for_one_of_each_of_its_alternatives(tmp_path: Path) -> None:
+    lists = _LIST.replace('phrases = ["one two", "three four"]', 'patterns = ["(buy|get) (it |)now", "get it now"]')
+    policy = load_policy(write(tmp_path, 'name = "p"\n' + _RULE + lists + "score = 0.6\n"))
+    assert policy.lists[-1].phrases == ("buy it now", "buy now", "get it now", "get now")
+    assert {phrase.score for phrase in policy.phrases() if phrase.category == "drugs"} == {0.6}
+    for pattern, reason in (("(a|b", "brackets"), ("(a(b|c))", "brackets"), ("(aa|bb)" * 10, "more than 1000")):
+        faulty = lists.replace("(buy|get) (it |)now", pattern)
+        assert any(reason in fault for fault in faults(tmp_path, 'name = "p"\n' + _RULE + faulty)), pattern

@@ -102,6 +102,26 @@ async def test_a_flagged_answer_passes_and_leaves_a_hit() -> None:
         assert [hit.message_id for hit in await unit.hits.page()] == [answer.id]
 
 
+async def test_a_phrase_split_over_questions_is_answered_and_leaves_a_hit(house: House) -> None:
+    first = await house.ask(f"say {BAD[:10]}")
+    await house.answer(first)
+    second = await house.ask(BAD[10:], conversation_id=first.conversation.id)
+    assert (await house.answer(second)).state is MessageState.COMPLETE
+    async with house.storage.read() as unit:
+        assert [(hit.category, hit.message_id) for hit in await unit.hits.page()] == [("test", second.question.id)]
+
+
+async def test_a_phrase_split_over_a_programs_messages_leaves_a_hit(house: House) -> None:
+    messages = (
+        ChatMessage(Role.USER, BAD[:10]),
+        ChatMessage(Role.ASSISTANT, "yes?"),
+        ChatMessage(Role.USER, BAD[10:]),
+    )
+    asked = await house.chat.ask_for_program(house.ann, ApiQuestion(messages=messages))
+    async with house.storage.read() as unit:
+        assert [hit.message_id for hit in await unit.hits.page()] == [asked.question.id]
+
+
 async def test_a_stopped_answer_leaves_the_hits_of_what_was_shown() -> None:
     house = make_house(rule("", "say haina-flagged-test-phrase now and more", hang_after=12))
     asked = await house.ask("go")
