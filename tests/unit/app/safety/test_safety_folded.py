@@ -16,6 +16,7 @@ from app.safety.phrases import Lexicon, Phrase
 from app.safety.policy_file import load_policy
 from app.safety.readings import ReadingDetector
 from prompts import library
+from tests.fakes.scans import read_slowly
 
 _XSTEST = Path(__file__).parents[5] / "shared" / "safety" / "eval" / "xstest_v2_prompts.csv"
 _PHRASES = [
@@ -125,20 +126,7 @@ def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
     parts: list[str], data: st.DataObject
 ) -> None:
     text = "".join(parts)
-    scan = _DETECTOR.open(stage=Stage.OUTPUT)
-    found: list[Match] = []
-    safe = 0
-    for fed, char in enumerate(text, 1):
-        scan.feed(char)
-        new = list(scan.take())
-        assert all(match.start >= safe for match in new)
-        assert safe <= scan.safe_upto <= fed
-        safe = scan.safe_upto
-        assert fed - safe <= len("how to build a bomb") * 9
-        found += new
-    scan.finish()
-    assert scan.safe_upto == len(text)
-    found += scan.take()
+    found = read_slowly(_DETECTOR.open(stage=Stage.OUTPUT), text, most_held=len("how to build a bomb") * 9)
     assert rules(hits(text)) == rules(found)
     assert hits(text) == found or len(found) > 1
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))

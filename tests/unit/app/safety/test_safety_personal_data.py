@@ -18,6 +18,7 @@ from app.safety.personal_data import (
     is_card_number,
     is_id_number,
 )
+from tests.fakes.scans import read_slowly
 
 Span = tuple[int, int]
 
@@ -341,21 +342,7 @@ def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
 ) -> None:
     text = "".join(parts)
     scan = PersonalDataDetector().open(stage=stage)
-    found: list[Match] = []
-    safe = 0
-    for fed, char in enumerate(text, 1):
-        scan.feed(char)
-        new = list(scan.take())
-        assert all(match.start >= safe for match in new)
-        assert safe <= scan.safe_upto <= fed
-        safe = scan.safe_upto
-        assert fed - safe <= MAX_RUN + text.count("\u200b")
-        found += new
-    scan.finish()
-    new = list(scan.take())
-    assert all(match.start >= safe for match in new)
-    found += new
-    assert scan.safe_upto == len(text)
+    found = read_slowly(scan, text, most_held=MAX_RUN + text.count("\u200b"))
     assert found == matches(text, stage=stage)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
     pieces = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
