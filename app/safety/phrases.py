@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action
 from app.safety.detector import Match
 from app.safety.normalise import FOLDED, KINDS, Kind, Memo
 
@@ -336,18 +336,3 @@ class PhraseScan:
 
     def _is_excused(self, hit: _Hit) -> bool:
         return any(allowed.start <= hit.start and hit.end <= allowed.end for allowed in self._allowed)
-
-
-class PhraseDetector:
-    """Finds the phrases of a lexicon."""
-
-    name = "phrases"
-
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        """Build the lexicon."""
-        self._lexicon = Lexicon(phrases)
-
-    def open(self, *, stage: Stage) -> PhraseScan:
-        """Start a text; phrases are the same in every stage, what they mean is the policy's matter."""
-        del stage
-        return PhraseScan(self._lexicon)

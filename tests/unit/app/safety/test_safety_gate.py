@@ -2,7 +2,7 @@ import ast
 import asyncio
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from app.safety.filter import ContentFilter
 from app.safety.gate import MAX_FINDINGS, StreamGate
 from app.safety.normalise import MASK
 from app.safety.personal_data import TEST_NUMBER, PersonalDataDetector
-from app.safety.phrases import Phrase, PhraseDetector, PhraseScan, squeeze
+from app.safety.phrases import Lexicon, Phrase, PhraseScan, squeeze
 from app.safety.policy import PhraseList, Policy, Rule, make_policy
+from app.safety.readings import ReadingDetector
 
 _ROOT = Path(__file__).parents[4]
 
@@ -26,6 +27,11 @@ _phrases = st.from_regex(r"[海纳黄片ab1]{2,4}", fullmatch=True)
 texts = st.lists(
     st.one_of(st.text(alphabet="海纳黄片ab1 -*。\u200b█", max_size=6), st.just(TEST_NUMBER), _phrases), max_size=12
 ).map("".join)
+
+
+def written(phrases: Iterable[Phrase]) -> ReadingDetector:
+    """What finds phrases as they are written, and in no other reading."""
+    return ReadingDetector(Lexicon(phrases), [])
 
 
 @st.composite
@@ -133,8 +139,8 @@ class SlowScan:
 @given(policy=policies(), text=texts, window=st.integers(1, 20))
 def test_a_slow_detector_delays_and_changes_nothing(policy: Policy, text: str, window: int) -> None:
     phrases = list(policy.phrases())
-    quick: list[Detector] = [PhraseDetector(phrases[::2]), PersonalDataDetector()]
-    odd = PhraseDetector(phrases[1::2])
+    quick: list[Detector] = [written(phrases[::2]), PersonalDataDetector()]
+    odd = written(phrases[1::2])
 
     async def run() -> None:
         outcomes = []
@@ -150,8 +156,8 @@ def test_a_slow_detector_delays_and_changes_nothing(policy: Policy, text: str, w
 async def test_what_a_quick_detector_refuses_waits_for_what_a_slow_one_masks_before_it() -> None:
     guard = overlapping(secret="海纳", bad="黄片")
     for window in (1, 3, 8, 99):
-        quick = PhraseDetector([Phrase(text="黄片", category="bad", rule="b:1")])
-        slow = Slow(PhraseDetector([Phrase(text="海纳", category="secret", rule="a:1")]), window=window)
+        quick = written([Phrase(text="黄片", category="bad", rule="b:1")])
+        slow = Slow(written([Phrase(text="海纳", category="secret", rule="a:1")]), window=window)
         gate = StreamGate([quick, slow], policy=guard._policy, stage=Stage.OUTPUT)
         events = await stream(gate, list("看海纳和黄片吧"))
         assert shown(events) == f"看{MASK}和"
@@ -250,7 +256,7 @@ def test_a_stream_ends_once_and_nothing_follows_a_cut(policy: Policy, text: str,
 @settings(deadline=None)
 @given(policy=policies(), text=texts)
 def test_the_order_of_detectors_changes_nothing(policy: Policy, text: str) -> None:
-    detectors: list[Detector] = [PhraseDetector(policy.phrases()), PersonalDataDetector()]
+    detectors: list[Detector] = [written(policy.phrases()), PersonalDataDetector()]
 
     async def run() -> None:
         outcomes = []
@@ -331,7 +337,7 @@ def test_a_detector_that_fails_or_lies_cuts_the_stream_and_shows_no_more_than_a_
     fault: str,
     is_first: bool,  # noqa: FBT001
 ) -> None:
-    sound: list[Detector] = [PhraseDetector(policy.phrases()), PersonalDataDetector()]
+    sound: list[Detector] = [written(policy.phrases()), PersonalDataDetector()]
     faulty = Faulty(after=min(after, len(text)), fault=fault)
     every = [faulty, *sound] if is_first else [*sound, faulty]
 
@@ -481,5 +487,5 @@ def test_the_reader_of_the_source_sees_each_way_to_make_released_text(tmp_path: 
 
 
 def test_phrase_scans_fit_the_protocol() -> None:
-    scan: Scan = PhraseScan(PhraseDetector([])._lexicon)
+    scan: Scan = PhraseScan(Lexicon([]))
     assert scan.safe_upto == 0
