@@ -29,6 +29,7 @@ from app.domain.errors import (
 from app.domain.words import describe
 from app.services.accounts import operator
 from app.settings import InvalidSettings, Settings, load_settings
+from app.worker.failures import LoadFailed
 
 if TYPE_CHECKING:
     from app.bootstrap import Desks
@@ -79,6 +80,8 @@ def main() -> None:
         _fail(error.detail or describe(error, "en"), USAGE)
     except (StorageFailure, EngineUnavailable) as error:
         _fail(_line(error), UNREACHABLE)
+    except LoadFailed as error:
+        _fail(str(error), UNREACHABLE)
     except ChatError as error:
         _fail(_line(error), FOUND)
     except OSError as error:
@@ -194,16 +197,12 @@ def models_convert(
 ) -> None:
     """Write an official checkpoint anew as a standard one; run it again to go on after a stop."""
     from app.worker.baichuan import conversion, series  # noqa: PLC0415 - as above
-    from app.worker.failures import LoadFailed  # noqa: PLC0415 - as above
 
     revisions = revision or []
-    try:
-        if len(revisions) > 1 or series.ALL in revisions:
-            series.convert(source, target, revisions=revisions, dtype=dtype, adapter=adapter, say=typer.echo)
-        else:
-            conversion.convert(source, target, dtype=dtype, revision=next(iter(revisions), None), adapter=adapter)
-    except LoadFailed as error:
-        _fail(str(error), UNREACHABLE)
+    if len(revisions) > 1 or series.ALL in revisions:
+        series.convert(source, target, revisions=revisions, dtype=dtype, adapter=adapter, say=typer.echo)
+    else:
+        conversion.convert(source, target, dtype=dtype, revision=next(iter(revisions), None), adapter=adapter)
     typer.echo(f"converted to {target}")
 
 
