@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from app.domain.errors import SafetyUnavailable
 from app.domain.ports import Filter
 from app.domain.verdicts import Decision, Stage
+from app.services.answering import refusal
 
 
 class Moderation:
@@ -32,5 +32,5 @@ class Moderation:
         decisions = [(await self._filter.check(text, stage=stage)).decision for text in texts]
         for decision in decisions:
             if decision.is_degraded:
-                raise SafetyUnavailable(decision_id=decision.id, category="unavailable")
+                raise refusal(decision)
         return decisions

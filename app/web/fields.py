@@ -1,8 +1,8 @@
 """Kinds of fields that both APIs share: what cannot be stored, or sent back, is refused at the border."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
@@ -27,3 +27,11 @@ def _has_half_characters(text: str) -> bool:
 Text = Annotated[str, AfterValidator(require_storable)]
 Name = Annotated[Text, Field(max_length=200)]
 Id = Annotated[Text, Field(max_length=64)]
+
+
+class TextPart(BaseModel):
+    """A part of a content in OpenAI's shape; only text is taken."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: str

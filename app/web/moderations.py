@@ -15,7 +15,7 @@ from app.domain.models import new_id
 from app.domain.verdicts import Action, Decision, Stage
 from app.safety.report import verdict_report
 from app.services.moderation import Moderation
-from app.web.fields import Name
+from app.web.fields import Name, TextPart
 
 MAX_TEXTS = 100
 OPENAI = (
@@ -33,14 +33,6 @@ _AS_OPENAI = {
     "weapons": "illicit/violent",
 }
 """What the built-in policy's categories are called there; one that is not here has the same name, or none."""
-
-
-class TextPart(BaseModel):
-    """A text in OpenAI's list of inputs; images are not judged."""
-
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["text"]
-    text: str
 
 
 class ModerationRequest(BaseModel):

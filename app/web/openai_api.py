@@ -24,7 +24,7 @@ from app.services.chat import ApiQuestion
 from app.services.services import Services
 from app.web.closing import Closing
 from app.web.errors import openai_error
-from app.web.fields import Name, Text, require_storable
+from app.web.fields import Name, Text, TextPart, require_storable
 
 MAX_MESSAGES = 1000
 _MAX_TOKENS = 1_000_000
@@ -34,14 +34,6 @@ _REFUSED = {
     "audio", "modalities", "prediction", "web_search_options",
 }  # fmt: skip
 _IGNORED = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-
-
-class TextPart(BaseModel):
-    """A part of a message's content; only text is taken."""
-
-    model_config = ConfigDict(extra="forbid")
-    type: Literal["text"]
-    text: str
 
 
 class ApiMessage(BaseModel):

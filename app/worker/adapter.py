@@ -180,6 +180,11 @@ def read(source: str) -> Adapter:
         raise LoadFailed(f"the adapter {name} cannot be read: {error.strerror or error}") from error
 
 
+def is_live(mode: Mode, *, is_packed: bool) -> bool:
+    """Whether an adapter stays beside the weights: packed ones cannot be merged with."""
+    return mode == "live" or (mode == "auto" and is_packed)
+
+
 def attach(model: Any, adapter: Adapter, *, dtype: torch.dtype) -> None:
     """Put peft's layers around those that the adapter changes; the weights stay as they are. Raises LoadFailed."""
     adapter.require_fit(shapes_of(model))

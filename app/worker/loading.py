@@ -141,7 +141,7 @@ def _load_standard(
     if not getattr(tokenizer, "is_fast", False):
         raise LoadFailed(f"the model {folder} has no fast tokenizer (tokenizer.json)")
     is_packed = getattr(config, "quantization_config", None) is not None
-    is_live = choice.adapter_mode == "live" or (choice.adapter_mode == "auto" and is_packed)
+    is_live = adapters.is_live(choice.adapter_mode, is_packed=is_packed)
     if adapter is not None:
         adapter = _fitting(adapter, is_packed=is_packed, is_live=is_live)
     quantization = _quantization(choice.quantize, dtype=dtype)

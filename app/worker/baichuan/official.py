@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 from transformers import BitsAndBytesConfig, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from app.domain.errors import InvalidInput
-from app.worker.adapter import Adapter, Mode, attach
+from app.worker import adapter as adapters
+from app.worker.adapter import Adapter, Mode
 from app.worker.baichuan import quantized, variants, weights
 from app.worker.baichuan.configuration import BaichuanAlibiConfig
 from app.worker.baichuan.modeling import BaichuanAlibiForCausalLM
@@ -74,7 +75,7 @@ def load(
     variant = variants.detect(config, official, vocab_size=vocab_size)
     has_norm_head = variant.has_norm_head and CONVERTED not in config
     state = weights.as_llama(quantized.without_packed(official), has_norm_head=has_norm_head, dtype=dtype)
-    is_live = mode == "live" or (mode == "auto" and variant.is_packed)
+    is_live = adapters.is_live(mode, is_packed=variant.is_packed)
     if adapter is not None:
         adapter = fitting(adapter, variant, is_live=is_live)
         if not is_live:
@@ -93,7 +94,7 @@ def load(
             config.quantization_config = packed_config(dtype)
     model = _model(config, state, dtype=dtype, device=device, quantization=quantization)
     if adapter is not None and is_live:
-        attach(model, adapter, dtype=dtype)
+        adapters.attach(model, adapter, dtype=dtype)
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     return Official(model=model, tokenizer=tokenizer, variant=variant, is_kept_packed=is_kept_packed)

@@ -20,7 +20,6 @@ _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _RECORD = "haina-conversion.json"
 _GIT_DIGITS = 40
 _LONGEST_LIST = 1_000_000
-_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +38,7 @@ class Checksum:
         else:
             digest = hashlib.sha256()
         with file.open("rb") as stream:
-            while part := stream.read(_PART):
-                digest.update(part)
-        return digest.hexdigest() == self.digest
+            return hashlib.file_digest(stream, lambda: digest).hexdigest() == self.digest
 
 
 def listed(folder: Path) -> dict[str, Checksum]:
