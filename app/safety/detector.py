@@ -26,6 +26,8 @@ class Match:
     """How sure the detector is, from 0 to 1; a policy's rules have thresholds."""
     detector: str = ""
     """Where it was found in another reading of the text, the reading's name."""
+    is_shadow: bool = False
+    """Of a list on trial: recorded, and nothing else."""
     at_most: Action = Action.HANDOFF
     """The gravest that may be done about it, whatever a rule says: a hint only flags."""
 

@@ -109,5 +109,8 @@ def _detectors(policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
 
 
 def _matters(phrase: Phrase, *, policy: Policy, stage: Stage) -> bool:
+    if phrase.is_allowed or phrase.action is not None:
+        return True
     by_rules = policy.action(phrase.category, stage=stage, score=phrase.score)
-    return phrase.is_allowed or phrase.action is not None or by_rules is not Action.ALLOW
+    on_trial = policy.trial(phrase.category, stage=stage, score=phrase.score)
+    return max(by_rules, on_trial) is not Action.ALLOW

@@ -143,11 +143,8 @@ class StreamGate:
         start, end = self._origin + match.start, self._origin + match.end
         if not self._safe_upto <= start < end <= self._fed_upto:
             raise ScanFailed("offsets")
-        action = match.action
-        if action is None:
-            by_rules = self._policy.action(match.category, stage=self._stage, score=match.score)
-            action = min(by_rules, match.at_most)
-        if action is Action.ALLOW or end <= self._shown_upto:
+        action, trial = self._actions(match)
+        if (action is Action.ALLOW and trial is Action.ALLOW) or end <= self._shown_upto:
             return
         self._found.append(
             Finding(
@@ -158,8 +155,20 @@ class StreamGate:
                 start=start,
                 end=end,
                 score=match.score,
+                shadow=trial if trial > action else Action.ALLOW,
             )
         )
+
+    def _actions(self, match: Match) -> tuple[Action, Action]:
+        """Return what the policy does about a match, and what it would do if what is on trial were in force."""
+        action, trial = match.action, Action.ALLOW
+        if action is None:
+            by_rules = self._policy.action(match.category, stage=self._stage, score=match.score)
+            on_trial = self._policy.trial(match.category, stage=self._stage, score=match.score)
+            action, trial = min(by_rules, match.at_most), min(on_trial, match.at_most)
+        if match.is_shadow:
+            return Action.ALLOW, max(action, trial)
+        return action, trial
 
     def _release(self) -> None:
         """Act on what is decided, from left to right, and let out the text between."""

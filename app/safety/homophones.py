@@ -73,7 +73,8 @@ class HomophoneLexicon:
             if not phrase.has_homophones or len(text) < MIN_SYLLABLES or any(char not in sound for char in text):
                 continue
             if phrase.is_allowed:
-                allowed.add(text)
+                if not phrase.is_shadow:
+                    allowed.add(text)
             else:
                 spoken.append(phrase)
         self.automaton = Lexicon(_spoken(phrase, sound) for phrase in spoken)
@@ -84,7 +85,13 @@ class HomophoneLexicon:
 
 def _spoken(phrase: Phrase, sound: Mapping[str, str]) -> Phrase:
     text = "".join(sound[char] for char in squeeze(phrase.text))
-    return Phrase(text=text, rule=phrase.rule, category=phrase.category, score=min(phrase.score, SCORE))
+    return Phrase(
+        text=text,
+        rule=phrase.rule,
+        category=phrase.category,
+        score=min(phrase.score, SCORE),
+        is_shadow=phrase.is_shadow,
+    )
 
 
 class HomophoneScan:
@@ -149,6 +156,7 @@ class HomophoneScan:
                         start=self._offset,
                         end=self._offset + 1,
                         score=phrase.score,
+                        is_shadow=phrase.is_shadow,
                         at_most=Action.FLAG,
                     )
                 )

@@ -46,6 +46,17 @@ class Phrase:
     """Also found in disguise, `app.safety.folded`."""
     has_homophones: bool = False
     """Also flagged where other characters sound the same, `app.safety.homophones`."""
+    is_shadow: bool = False
+    """On trial: a hit is only recorded; where it is allowed, it excuses only hits that are on trial."""
+    is_locked: bool = False
+    """Excused only by what its own layer, or one below, allows."""
+    layer: int = 0
+
+    def excuses(self, hit: "Phrase") -> bool:
+        """Whether this allowed phrase may excuse a hit that lies within it."""
+        if hit.is_firm or (self.is_shadow and not hit.is_shadow):
+            return False
+        return not hit.is_locked or self.layer <= hit.layer
 
 
 def squeeze(phrase: str) -> str:
@@ -318,7 +329,7 @@ class PhraseScan:
         for hit in self._pending:
             if hit.start >= live_from:
                 waiting.append(hit)
-            elif hit.phrase.is_firm or not self._is_excused(hit):
+            elif not self._is_excused(hit):
                 phrase = hit.phrase
                 self._final.append(
                     Match(
@@ -328,6 +339,7 @@ class PhraseScan:
                         end=hit.end,
                         action=phrase.action,
                         score=phrase.score,
+                        is_shadow=phrase.is_shadow,
                     )
                 )
         self._pending = waiting
@@ -335,4 +347,7 @@ class PhraseScan:
         self._allowed = [hit for hit in self._allowed if hit.end > needed_from]
 
     def _is_excused(self, hit: _Hit) -> bool:
-        return any(allowed.start <= hit.start and hit.end <= allowed.end for allowed in self._allowed)
+        return any(
+            allowed.start <= hit.start and hit.end <= allowed.end and allowed.phrase.excuses(hit.phrase)
+            for allowed in self._allowed
+        )

@@ -1,12 +1,16 @@
 """What the filter does about what it finds: categories, and what happens to each in which stage. Frozen.
 
-`app.safety.policy_file` reads one from a file.
+A policy is a stack of layers: the built-in one, the site's, those of an account or an API key. What a layer says about
+a category in a stage takes the place of what the layers below say, and its lists are added to theirs. What is locked
+below can be made stricter and never weaker, whatever a layer says; what is on trial (shadow) is only recorded.
+
+`app.safety.policy_file` reads layers from files.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
 from typing import Final
@@ -29,6 +33,10 @@ class Rule:
     action: Action
     threshold: float = 0.5
     """The least score of what it is about, from 0 to 1. Phrases have 1."""
+    is_locked: bool = False
+    """Layers above may be stricter about it, not weaker."""
+    is_shadow: bool = False
+    """On trial: what it would have done is recorded, nothing else happens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,12 @@ class PhraseList:
     source: str = ""
     reviewed_on: date | None = None
     reviewer: str = ""
+    is_locked: bool = False
+    """Layers above can neither drop nor replace it, nor excuse its hits."""
+    is_shadow: bool = False
+    """On trial: its hits are recorded, nothing else happens, and what it allows excuses no others."""
+    layer: int = 0
+    """The number of the layer that brought it, from 0."""
 
     def entries(self) -> Iterator[Phrase]:
         """Yield the phrases as the automaton takes them. A rule is `list:id`, the id a hash of the phrase."""
@@ -67,9 +81,19 @@ class PhraseList:
                 score=self.score,
                 is_folded=self.is_folded,
                 has_homophones=self.has_homophones,
+                is_shadow=self.is_shadow,
+                is_locked=self.is_locked,
+                layer=self.layer,
             )
         for text in self.allowed:
-            yield Phrase(text=text, is_allowed=True, is_folded=True, has_homophones=True)
+            yield Phrase(
+                text=text,
+                is_allowed=True,
+                is_folded=True,
+                has_homophones=True,
+                is_shadow=self.is_shadow,
+                layer=self.layer,
+            )
 
 
 TEST_LISTS: Final = (
@@ -94,28 +118,52 @@ TEST_LISTS: Final = (
 the made-up identity number, is in `app.safety.personal_data`."""
 
 
+Reactions = Mapping[tuple[str, Stage], tuple[tuple[float, Action], ...]]
+"""Rules, by category and stage: thresholds and actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What is laid over a policy."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    lists: tuple[PhraseList, ...] = ()
+    """A list takes the place of one of the same name below."""
+    without: frozenset[str] = frozenset()
+    """Lists of the layers below that are left out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Rules and lists, frozen. Make one with `make_policy`."""
+    """Rules and lists, frozen. Make one with `make_policy`, lay more over it with `layered`."""
 
     id: str
     """`name@` and the first 12 hexadecimal digits of the SHA-256 of what decides: rules, phrases, the test phrases."""
     name: str
+    """The topmost layer's."""
     rules: tuple[Rule, ...]
     lists: tuple[PhraseList, ...]
-    actions: Mapping[tuple[str, Stage], tuple[tuple[float, Action], ...]]
-    """The rules, by category and stage: thresholds and actions."""
+    layers: tuple[str, ...]
+    """Names, from the bottom."""
+    actions: Reactions
+    """Of the rules in force."""
+    trials: Reactions
+    """Of those on trial."""
 
     def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
         """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
-        rules = self.actions.get((category, stage), ())
-        return max((action for threshold, action in rules if score >= threshold), default=Action.ALLOW)
+        return _gravest(self.actions, category, stage=stage, score=score)
+
+    def trial(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
+        """Return the gravest that a rule on trial would do."""
+        return _gravest(self.trials, category, stage=stage, score=score)
 
     @property
     def categories(self) -> frozenset[str]:
         """All that rules and lists speak of."""
         of_lists = (phrase_list.category for phrase_list in self.lists)
-        return frozenset({category for category, _ in self.actions} | {one for one in of_lists if one})
+        return frozenset({rule.category for rule in self.rules} | {one for one in of_lists if one})
 
     def phrases(self) -> Iterator[Phrase]:
         """Yield the phrases of all lists."""
@@ -124,14 +172,53 @@ class Policy:
 
 
 def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
-    """Return a policy of parts that are known to be sound, the test phrases added."""
-    every = (*TEST_LISTS, *lists)
-    actions: dict[tuple[str, Stage], tuple[tuple[float, Action], ...]] = {}
-    for rule in rules:
-        for stage in rule.stages:
-            key = rule.category, stage
-            actions[key] = tuple(sorted((*actions.get(key, ()), (rule.threshold, rule.action))))
-    canonical = {
+    """Return a policy of one layer, of parts that are known to be sound, the test phrases added."""
+    return _policy((name,), rules=rules, lists=(*TEST_LISTS, *lists))
+
+
+def layered(base: Policy, layer: Layer) -> Policy:
+    """Return the policy with one more layer. Never weaker than what is locked below, whatever the layer says."""
+    spoken = {(rule.category, stage, rule.is_shadow) for rule in layer.rules for stage in rule.stages}
+    kept = []
+    for rule in base.rules:
+        left = frozenset(stage for stage in rule.stages if (rule.category, stage, rule.is_shadow) not in spoken)
+        if rule.is_locked or left:
+            kept.append(rule if rule.is_locked else replace(rule, stages=left))
+    locked = _locked_lists(base)
+    gone = ({one.name for one in layer.lists} | layer.without) - locked
+    below = [replace(one, is_locked=True) if one.name in locked else one for one in base.lists if one.name not in gone]
+    number = len(base.layers)
+    above = [replace(one, layer=number) for one in layer.lists if one.name not in locked]
+    return _policy((*base.layers, layer.name), rules=(*kept, *layer.rules), lists=(*below, *above))
+
+
+def weakened(base: Policy, layer: Layer) -> Iterator[tuple[str, str]]:
+    """Yield what a layer would make weaker though it is locked below: `(kind, name)`, the kind `rule` or `list`."""
+    said = _reactions(rule for rule in layer.rules if not rule.is_shadow)
+    for rule in base.rules:
+        if rule.is_locked and not rule.is_shadow:
+            for stage in sorted(rule.stages):
+                if (rule.category, stage) in said:
+                    instead = _gravest(said, rule.category, stage=stage, score=rule.threshold)
+                    if instead < rule.action:
+                        yield "rule", rule.category
+                        break
+    for name in sorted(_locked_lists(base) & ({one.name for one in layer.lists} | layer.without)):
+        yield "list", name
+
+
+def _locked_lists(policy: Policy) -> set[str]:
+    """Return the names of the lists that layers above have to leave alone: a locked rule locks what finds its hits."""
+    categories = {rule.category for rule in policy.rules if rule.is_locked}
+    tests = {one.name for one in TEST_LISTS}
+    return tests | {one.name for one in policy.lists if one.is_locked or one.category in categories}
+
+
+def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> Policy:
+    actions = _reactions(rule for rule in rules if not rule.is_shadow)
+    trials = _reactions(rule for rule in rules if rule.is_shadow)
+    name = layers[-1]
+    canonical: dict[str, object] = {
         "name": name,
         "mask": MASK,
         "personal_data": FORMS,
@@ -139,13 +226,39 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
         "role_tokens": TOKENS,
         "sounds": homophones.fingerprint(),
         "traditional": normalise.fingerprint(),
-        "rules": sorted((category, stage, reactions) for (category, stage), reactions in actions.items()),
-        "lists": sorted(_canonical(phrase_list) for phrase_list in every),
+        "rules": _listed(actions),
+        "lists": sorted(_canonical(phrase_list) for phrase_list in lists),
     }
+    if trials:
+        canonical["trials"] = _listed(trials)
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
     return Policy(
-        id=f"{name}@{digest[:12]}", name=name, rules=tuple(rules), lists=every, actions=MappingProxyType(actions)
+        id=f"{name}@{digest[:12]}",
+        name=name,
+        rules=tuple(rules),
+        lists=tuple(lists),
+        layers=layers,
+        actions=actions,
+        trials=trials,
     )
+
+
+def _reactions(rules: Iterable[Rule]) -> Reactions:
+    reactions: dict[tuple[str, Stage], tuple[tuple[float, Action], ...]] = {}
+    for rule in rules:
+        for stage in rule.stages:
+            key = rule.category, stage
+            reactions[key] = tuple(sorted((*reactions.get(key, ()), (rule.threshold, rule.action))))
+    return MappingProxyType(reactions)
+
+
+def _gravest(reactions: Reactions, category: str, *, stage: Stage, score: float) -> Action:
+    rules = reactions.get((category, stage), ())
+    return max((action for threshold, action in rules if score >= threshold), default=Action.ALLOW)
+
+
+def _listed(reactions: Reactions) -> list[tuple[str, Stage, tuple[tuple[float, Action], ...]]]:
+    return sorted((category, stage, said) for (category, stage), said in reactions.items())
 
 
 def _canonical(phrase_list: PhraseList) -> list[object]:
@@ -159,4 +272,7 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.has_homophones,
         sorted(squeeze(phrase) for phrase in phrase_list.phrases),
         sorted(squeeze(phrase) for phrase in phrase_list.allowed),
+        # What only layers have: a policy of one layer keeps its id.
+        *([phrase_list.layer, phrase_list.is_locked] if phrase_list.layer or phrase_list.is_locked else []),
+        *(["shadow"] if phrase_list.is_shadow else []),
     ]

@@ -1,6 +1,8 @@
 """A policy as a file: TOML, read strictly.
 
-    name = "general"
+    name = "site"
+    base = "builtin:general"                             # what this is laid over: shipped, or a file beside this
+    without = ["fraud-en"]                               # lists of it that are left out
     files = ["builtin:drugs-zh", "house-rules.toml"]     # lists of phrases, beside this file or shipped
 
     [[rules]]
@@ -8,6 +10,8 @@
     stages = ["input", "history", "output", "export"]
     action = "refuse"                                    # allow, flag, mask, refuse, handoff
     threshold = 0.5                                      # the least score that it is about; phrases have 1
+    locked = true                                        # what is laid over this can be stricter, not weaker
+    shadow = true                                        # on trial: recorded, nothing else
 
     [[lists]]                                            # a list may also stand here
     name = "competitors"
@@ -19,10 +23,12 @@
     score = 0.8                                          # how sure they are; 1 where it is not said
     fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
     homophones = true                                    # also flags other Chinese characters that sound the same
+    locked = true                                        # what is laid over this neither drops nor excuses it
+    shadow = true                                        # on trial: recorded, nothing else
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
-wrong is told with its line, and the policy is not taken.
+wrong is told with its line, and the policy is not taken. A layer that would weaken what is locked below it is wrong.
 """
 
 import re
@@ -38,9 +44,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
-from app.safety.policy import TEST_LISTS, PhraseList, Policy, Rule, make_policy
+from app.safety.policy import (
+    TEST_LISTS,
+    Layer,
+    PhraseList,
+    Policy,
+    Rule,
+    layered,
+    make_policy,
+    weakened,
+)
 
-BUILTIN_POLICY: Final = Path(__file__).parent / "policies" / "general.toml"
+_BUILTIN_POLICIES: Final = Path(__file__).parent / "policies"
+BUILTIN_POLICY: Final = _BUILTIN_POLICIES / "general.toml"
+_MAX_LAYERS: Final = 8
 _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
 MAX_PHRASE_LENGTH: Final = 200
 """Folded characters; bounds what is held back."""
@@ -91,7 +108,16 @@ def load_policy(path: Path | None = None) -> Policy:
 
     Raises InvalidPolicy.
     """
-    return _Loader(path or BUILTIN_POLICY).load()
+    path = path or BUILTIN_POLICY
+    return _Loader(_Source.of_file(path), folder=path.parent).load()
+
+
+def lay_over(base: Policy, text: str, *, name: str) -> Policy:
+    """Return the policy with a layer over it that is no file: its name is given, the files it names are shipped ones.
+
+    Raises InvalidPolicy.
+    """
+    return _Loader(_Source(name, text), folder=None).load(over=base)
 
 
 def unique(phrases: Iterable[str]) -> Iterator[str]:
@@ -113,6 +139,14 @@ class _RuleTable(_Table):
     stages: Annotated[list[Stage], Field(min_length=1)]
     action: _ActionName
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    locked: bool = False
+    shadow: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_or_the_other(self) -> Self:
+        if self.locked and self.shadow:
+            raise ValueError("a rule on trial decides nothing, so it cannot be locked")
+        return self
 
     def rule(self) -> Rule:
         return Rule(
@@ -120,6 +154,8 @@ class _RuleTable(_Table):
             stages=frozenset(self.stages),
             action=Action[self.action.upper()],
             threshold=self.threshold,
+            is_locked=self.locked,
+            is_shadow=self.shadow,
         )
 
 
@@ -135,6 +171,8 @@ class _ListTable(_Table):
     score: Annotated[float, Field(ge=0, le=1)] = 1.0
     fold: bool = False
     homophones: bool = False
+    locked: bool = False
+    shadow: bool = False
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
@@ -162,6 +200,8 @@ class _ListTable(_Table):
             source=self.source,
             reviewed_on=self.date,
             reviewer=self.reviewer,
+            is_locked=self.locked,
+            is_shadow=self.shadow,
         )
 
 
@@ -173,6 +213,8 @@ class _ListFile(_ListTable):
 
 class _PolicyFile(_Table):
     name: _Name
+    base: str = ""
+    without: list[str] = []
     files: list[str] = []
     rules: list[_RuleTable] = []
     lists: list[_ListTable] = []
@@ -184,17 +226,22 @@ _Model = TypeVar("_Model", bound=_Table)
 class _Source:
     """A file that is being read, and where in it things stand."""
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.lines = self.text.splitlines()
+
+    @classmethod
+    def of_file(cls, path: Path) -> "_Source":
+        """Read a file. Raises InvalidPolicy."""
         try:
-            self.text = path.read_text(encoding="utf-8-sig")
+            return cls(path.name, path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise InvalidPolicy(f"{path}: there is no such file") from None
         except UnicodeDecodeError:
             raise InvalidPolicy(f"{path}: not UTF-8") from None
         except OSError as error:
             raise InvalidPolicy(f"{path}: {error.strerror}") from error
-        self.lines = self.text.splitlines()
 
     def at(self, reason: str, *, line: int | None = None) -> str:
         """Return a fault, with its line where one is known."""
@@ -265,65 +312,120 @@ class _Source:
 
 
 class _Loader:
-    """Reads a policy and everything that it names, and gathers what is wrong with it."""
+    """Reads a layer and everything that it names, and gathers what is wrong with it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, source: _Source, *, folder: Path | None, above: int = 0) -> None:
+        """`folder` is where files are looked for, None where there are only the shipped ones; `above` counts layers."""
+        self._source = source
+        self._folder = folder
+        self._above = above
         self._faults: list[str] = []
 
-    def load(self) -> Policy:
-        source = _Source(self._path)
-        document = source.read(_PolicyFile, source.toml())
+    def load(self, *, over: Policy | None = None) -> Policy:
+        source = self._source
+        table = source.toml()
+        if over is not None:
+            table.setdefault("name", source.name)
+        document = source.read(_PolicyFile, table)
+        base = self._base(document, over=over)
         rules = [table.rule() for table in document.rules]
-        lists = [self._read_list(name, policy=source) for name in document.files]
-        for number, table in enumerate(document.lists):
-            lists.append(table.phrase_list())
+        lists = [self._read_list(name) for name in document.files]
+        for number, one in enumerate(document.lists):
+            lists.append(one.phrase_list())
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
-        self._check_names(source, lists=lists)
-        self._check_rules(source, rules=rules, lists=lists)
+        layer = Layer(name=document.name, rules=tuple(rules), lists=tuple(lists), without=frozenset(document.without))
+        self._check_names(lists)
+        self._check_rules(layer, base=base)
+        if base is not None:
+            self._check_base(layer, base=base)
         if self._faults:
             raise InvalidPolicy(*self._faults)
-        return make_policy(document.name, rules=rules, lists=lists)
+        return make_policy(document.name, rules=rules, lists=lists) if base is None else layered(base, layer)
 
-    def _read_list(self, name: str, *, policy: _Source) -> PhraseList:
+    def _base(self, document: _PolicyFile, *, over: Policy | None) -> Policy | None:
+        """Return what the layer is laid over; None where it stands alone."""
+        source = self._source
+        if over is not None:
+            if document.base:
+                raise InvalidPolicy(source.at("base: is given already", line=source.line_of_key("base")))
+            if document.name != source.name:
+                raise InvalidPolicy(source.at(f"name: is {source.name}", line=source.line_of_key("name")))
+            return over
+        if not document.base:
+            if document.without:
+                raise InvalidPolicy(source.at("without: there is no base", line=source.line_of_key("without")))
+            return None
+        if self._above >= _MAX_LAYERS:
+            raise InvalidPolicy(source.at("base: a policy over itself, or too many layers"))
+        path = self._file(document.base, shipped=_BUILTIN_POLICIES, kind="policy")
+        return _Loader(_Source.of_file(path), folder=path.parent, above=self._above + 1).load()
+
+    def _file(self, name: str, *, shipped: Path, kind: str) -> Path:
+        """Return where a list or a policy is that is named in the layer."""
         if name.startswith("builtin:"):
-            path = _BUILTIN_LISTS / f"{name.removeprefix('builtin:')}.toml"
-            if not path.is_file():
-                known = ", ".join(sorted(file.stem for file in _BUILTIN_LISTS.glob("*.toml")))
-                line = policy.line_of_phrase(name, occurrence=0)
-                raise InvalidPolicy(policy.at(f"there is no list {name}; there are {known}", line=line))
+            path = shipped / f"{name.removeprefix('builtin:')}.toml"
+            if path.parent == shipped and path.is_file():
+                return path
+            known = ", ".join(sorted(file.stem for file in shipped.glob("*.toml")))
+            reason = f"there is no {kind} {name}; there are {known}"
+        elif self._folder is not None:
+            return self._folder / name
         else:
-            path = self._path.parent / name
-        source = _Source(path)
+            reason = f"{kind} {name}: only shipped ones can be named here, as builtin:NAME"
+        raise InvalidPolicy(self._source.at(reason, line=self._source.line_of_phrase(name, occurrence=0)))
+
+    def _read_list(self, name: str) -> PhraseList:
+        path = self._file(name, shipped=_BUILTIN_LISTS, kind="list")
+        source = _Source.of_file(path)
         table = source.list_text() if path.suffix == ".txt" else source.toml()
         phrase_list = source.read(_ListFile, table).phrase_list()
         self._check_phrases(phrase_list, source=source)
         return phrase_list
 
-    def _check_names(self, source: _Source, *, lists: Sequence[PhraseList]) -> None:
+    def _check_names(self, lists: Sequence[PhraseList]) -> None:
         seen = {phrase_list.name for phrase_list in TEST_LISTS}
         for phrase_list in lists:
             if phrase_list.name in seen:
-                self._faults.append(source.at(f"a second list named {phrase_list.name}"))
+                self._faults.append(self._source.at(f"a second list named {phrase_list.name}"))
             seen.add(phrase_list.name)
 
-    def _check_rules(self, source: _Source, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> None:
+    def _check_rules(self, layer: Layer, *, base: Policy | None) -> None:
+        source = self._source
+        lists = (*layer.lists, *(base.lists if base else ()))
         found = {phrase_list.category for phrase_list in lists if phrase_list.category} | _DETECTED
-        seen: set[tuple[str, Stage, float]] = set()
-        for number, rule in enumerate(rules):
+        seen: set[tuple[str, Stage, float, bool]] = set()
+        for number, rule in enumerate(layer.rules):
             line = source.line_of_table("rules", number=number)
             if rule.category not in found:
                 self._faults.append(source.at(f"nothing finds the category {rule.category}", line=line))
             for stage in sorted(rule.stages):
-                if (rule.category, stage, rule.threshold) in seen:
+                key = rule.category, stage, rule.threshold, rule.is_shadow
+                if key in seen:
                     self._faults.append(source.at(f"a second rule for {rule.category} in {stage}", line=line))
-                seen.add((rule.category, stage, rule.threshold))
-        ruled = {rule.category for rule in rules}
-        for phrase_list in lists:
+                seen.add(key)
+        ruled = {rule.category for rule in (*layer.rules, *(base.rules if base else ()))}
+        for phrase_list in layer.lists:
             if phrase_list.category and phrase_list.action is None and phrase_list.category not in ruled:
                 self._faults.append(
                     source.at(f"list {phrase_list.name}: no rule speaks of the category {phrase_list.category}")
                 )
+
+    def _check_base(self, layer: Layer, *, base: Policy) -> None:
+        source = self._source
+        known = {phrase_list.name for phrase_list in base.lists}
+        for name in sorted(layer.without - known):
+            self._faults.append(
+                source.at(f"without: there is no list {name} below", line=source.line_of_key("without"))
+            )
+        for kind, name in weakened(base, layer):
+            if kind == "rule":
+                numbers = [n for n, rule in enumerate(layer.rules) if rule.category == name and not rule.is_shadow]
+                line: int | None = source.line_of_table("rules", number=numbers[0])
+                reason = f"the rule for {name} is locked below; here it can only be stricter"
+            else:
+                line = source.line_of_key("without") if name in layer.without else None
+                reason = f"list {name} is locked below; it can be neither left out nor replaced"
+            self._faults.append(source.at(reason, line=line or None))
 
     def _check_phrases(self, phrase_list: PhraseList, *, source: _Source, after: int = 0) -> None:
         seen: dict[str, int] = {}

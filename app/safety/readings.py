@@ -10,6 +10,7 @@ from where the phrase began, until it sees no phrase any more. All this depends 
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from app.domain.verdicts import Stage
@@ -102,14 +103,8 @@ class _Track:
         for match in self._scan.take():
             reach = self._reader.reach(match.start - self._start, match.end - self._start)
             if reach:
-                yield Match(
-                    category=match.category,
-                    rule=match.rule,
-                    start=reach[0] + self._start,
-                    end=reach[1] + self._start,
-                    action=match.action,
-                    score=match.score,
-                    detector=self.reading.name,
+                yield replace(
+                    match, start=reach[0] + self._start, end=reach[1] + self._start, detector=self.reading.name
                 )
 
 
