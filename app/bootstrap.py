@@ -14,9 +14,9 @@ import structlog
 from fastapi import FastAPI
 
 from app import logs
-from app.domain.errors import ChatError, StorageFailure, StorageFull, StorageReadOnly
+from app.domain.errors import ChatError, InvalidPolicy, StorageFailure, StorageFull, StorageReadOnly
 from app.domain.models import now
-from app.domain.ports import Engine, Filter, PromptFormat, Storage
+from app.domain.ports import Engine, Filters, PromptFormat, Storage
 from app.engines.chat_completions import ChatCompletionsEngine
 from app.engines.completions import CompletionsEngine
 from app.engines.script_file import load_script
@@ -28,7 +28,8 @@ from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
 from app.safety.policy import Policy
-from app.safety.policy_file import InvalidPolicy, load_policy
+from app.safety.policy_file import PolicyFile
+from app.safety.shelf import FilterShelf
 from app.services.accounts import AccountDesk
 from app.services.answering import Answering
 from app.services.chat import Chat
@@ -36,6 +37,7 @@ from app.services.conversations import ConversationDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
+from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.services import Services
@@ -78,6 +80,7 @@ class Desks:
 
     accounts: AccountDesk
     prompts: PromptLibrary
+    policies: PolicyDesk
 
 
 @asynccontextmanager
@@ -90,7 +93,10 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
     await schema.upgrade(settings.storage_url)
     storage = await open_storage(settings.storage_url)
     try:
-        yield Desks(accounts=AccountDesk(storage), prompts=PromptLibrary(storage, content_filter=filter_of(settings)))
+        filters = await _filters(storage, settings)
+        policies = PolicyDesk(storage, filters=filters)
+        prompts = PromptLibrary(storage, filters=filters)
+        yield Desks(accounts=AccountDesk(storage), prompts=prompts, policies=policies)
     finally:
         await storage.close()
 
@@ -147,10 +153,11 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
-    content_filter = filter_of(settings)
+    filters = await _filters(storage, settings)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, answering = _services(storage, content_filter, engine)
+    services, journal, answering = _services(storage, filters, engine)
+    await services.policies.refresh()
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -193,11 +200,29 @@ def policy_of(settings: Settings) -> Policy:
 
     Raises InvalidSettings where it cannot be read.
     """
-    path = settings.safety.policy
     try:
-        return load_policy(Path(path) if path else None)
+        return _policy_file(settings).load()
     except InvalidPolicy as error:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
+
+
+def _policy_file(settings: Settings) -> PolicyFile:
+    return PolicyFile(Path(settings.safety.policy) if settings.safety.policy else None)
+
+
+async def _filters(storage: Storage, settings: Settings) -> FilterShelf:
+    """Return the filters in force: the policy that is set, and the layers that the database holds.
+
+    Raises InvalidSettings where one cannot be read.
+    """
+    policy_of(settings)
+    async with storage.read() as unit:
+        live = await unit.policies.live()
+    try:
+        return FilterShelf(_policy_file(settings), layers={version.layer: version.text for version in live})
+    except InvalidPolicy as error:
+        fix = "haina safety layer show | save | live"
+        raise InvalidSettings(f"a policy layer does not fit over the policy ({fix}): {error}") from error
 
 
 async def assessed(
@@ -234,11 +259,10 @@ async def assessed(
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
-def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:
+def _services(storage: Storage, filters: Filters, engine: Engine) -> tuple[Services, Journal, Answering]:
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
-        content_filter=content_filter,
         engine=engine,
         queue=queue,
         turns=turns,
@@ -247,12 +271,13 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
     )
     services = Services(
         accounts=AccountDesk(storage, turns=turns),
-        moderation=Moderation(content_filter),
-        chat=Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats),
-        conversations=ConversationDesk(storage, content_filter=content_filter),
+        moderation=Moderation(filters),
+        chat=Chat(storage=storage, filters=filters, answering=answering, turns=turns, stats=stats),
+        conversations=ConversationDesk(storage, filters=filters),
         hits=HitsDesk(storage),
-        overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, content_filter=content_filter),
-        prompts=PromptLibrary(storage, content_filter=content_filter),
+        overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, filters=filters),
+        policies=PolicyDesk(storage, filters=filters),
+        prompts=PromptLibrary(storage, filters=filters),
         queue=queue,
         stats=stats,
         engine=engine,
@@ -314,6 +339,7 @@ def _running(
         if supervisor is not None:
             await supervisor.start()
         tasks = [asyncio.create_task(journal.run()), asyncio.create_task(_sweep(storage, services))]
+        tasks.append(asyncio.create_task(services.policies.run()))
         try:
             yield
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ForeignKey, Index, bindparam, delete, exists, insert, select, update
+from sqlalchemy import ForeignKey, Index, bindparam, delete, exists, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -29,6 +29,7 @@ class AccountRow(Base):
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     is_suspended: Mapped[bool]
+    policy_layers: Mapped[str] = mapped_column(server_default=text("''"))
 
     __table_args__ = (Index(None, "created_at", "id"),)
 
@@ -58,6 +59,7 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    policy_layers: Mapped[str] = mapped_column(server_default=text("''"))
 
 
 class FailedSignInRow(Base):
@@ -118,6 +120,10 @@ class SqlAccounts:
     async def set_suspended(self, account_id: str, *, is_suspended: bool) -> None:
         """Shut somebody out, or let them in again."""
         await self._set(account_id, is_suspended=is_suspended)
+
+    async def set_policy_layers(self, account_id: str, names: str) -> None:
+        """Choose the layers over the site's filter policy."""
+        await self._set(account_id, policy_layers=names)
 
     async def touch(self, account_id: str, at: datetime) -> None:
         """Note when somebody was last here."""
@@ -185,6 +191,10 @@ class SqlAccounts:
         """Make a key useless; the first time counts."""
         unrevoked = update(ApiKeyRow).where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None))
         await self._connection.execute(unrevoked.values(revoked_at=at))
+
+    async def set_key_policy_layers(self, key_id: str, names: str) -> None:
+        """Choose the layers over those of the key's account."""
+        await self._connection.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(policy_layers=names))
 
     async def touch_key(self, key_id: str, at: datetime) -> None:
         """Note when a key was last used."""

@@ -5,7 +5,8 @@
      │   ├ TextTooLong              a message beyond the character limit
      │   ├ ContextLengthExceeded    prompt and answer do not fit the model's context
      │   ├ RequestTooLarge          a body beyond the limit
-     │   └ MethodNotAllowed         the route is there, and does not take this method
+     │   ├ MethodNotAllowed         the route is there, and does not take this method
+     │   └ InvalidPolicy            a filter policy or one of its lists is wrong
      ├ ContentBlocked               the filter refused; carries the category, never the text
      ├ AccessDenied                 not signed in, wrong password, wrong role, suspended
      ├ NotFound                     unknown, or somebody else's: the two are not told apart
@@ -82,6 +83,17 @@ class MethodNotAllowed(InvalidInput):
 
     code = "method_not_allowed"
     status = 405
+
+
+class InvalidPolicy(InvalidInput):
+    """A policy, or a list that it names, cannot be used. `faults` has one line for each reason."""
+
+    code = "invalid_policy"
+
+    def __init__(self, *faults: str) -> None:
+        """Each fault begins with file and line, where there is one."""
+        super().__init__("\n".join(faults), faults="; ".join(faults))
+        self.faults = faults
 
 
 class ContentBlocked(ChatError):

@@ -65,6 +65,8 @@ class Account:
     created_at: datetime
     last_seen_at: datetime | None = None
     is_suspended: bool = False
+    policy_layers: str = ""
+    """Names of layers over the site's filter policy, from the bottom, separated by blanks."""
 
     @property
     def is_admin(self) -> bool:
@@ -95,6 +97,8 @@ class ApiKey:
     created_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    policy_layers: str = ""
+    """Over those of its account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +273,25 @@ class TemplateFile:
     language: str
     tags: tuple[str, ...]
     content: TemplateDraft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """An immutable version of a policy layer: TOML, as `app.safety.policy_file` reads it."""
+
+    id: str
+    layer: str
+    """The layer's name; lower-case letters, digits and hyphens."""
+    number: int
+    """1, 2, 3, … within its layer."""
+    text: str
+    message: str
+    """Why it was made."""
+    author: str
+    """The name, kept when the account is gone."""
+    created_at: datetime
+    is_live: bool = False
+    """Whether it is the one in force; one of each layer is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

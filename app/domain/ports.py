@@ -22,6 +22,7 @@ from app.domain.models import (
     Hit,
     Message,
     MessageState,
+    PolicyVersion,
     Receipt,
     Session,
     Template,
@@ -125,6 +126,44 @@ class Filter(Protocol):
         ...
 
 
+SITE_LAYER = "site"
+"""The layer that lies over the policy file for everybody."""
+
+
+class Filters(Protocol):
+    """The filters in force."""
+
+    @property
+    def site(self) -> Filter:
+        """The filter for everybody: the policy file, and the layer `SITE_LAYER` if there is one."""
+        ...
+
+    async def over(self, names: str) -> Filter:
+        """Return the filter with layers over the site's: names from the bottom, separated by blanks.
+
+        Raises SafetyUnavailable where there is no such layer.
+        """
+        ...
+
+    async def draft(self, name: str, text: str) -> Filter:
+        """Return the filter as it would be if a layer were this text. Nothing changes.
+
+        Raises InvalidPolicy.
+        """
+        ...
+
+    async def has_changed(self) -> bool:
+        """Whether a policy file is no longer what the filters were built of."""
+        ...
+
+    async def restock(self, *, layers: Mapping[str, str]) -> None:
+        """Put these layers, by name, and the policy file as it is now, in force for what begins from now on.
+
+        Raises InvalidPolicy; nothing changes then.
+        """
+        ...
+
+
 class Accounts(Protocol):
     """Accounts, their passwords, sessions, keys, and failed attempts to sign in."""
 
@@ -137,6 +176,7 @@ class Accounts(Protocol):
     async def password_hash(self, account_id: str) -> str | None: ...
     async def set_password_hash(self, account_id: str, password_hash: str) -> None: ...
     async def set_suspended(self, account_id: str, *, is_suspended: bool) -> None: ...
+    async def set_policy_layers(self, account_id: str, names: str) -> None: ...
     async def touch(self, account_id: str, at: datetime) -> None: ...
     async def has_admin(self) -> bool: ...
 
@@ -155,6 +195,7 @@ class Accounts(Protocol):
     async def add_key(self, key: ApiKey) -> None: ...
     async def key(self, key_hash: str) -> ApiKey | None: ...
     async def keys(self, account_id: str | None = None) -> Sequence[ApiKey]: ...
+    async def set_key_policy_layers(self, key_id: str, names: str) -> None: ...
     async def revoke_key(self, key_id: str, at: datetime) -> None: ...
     async def touch_key(self, key_id: str, at: datetime) -> None: ...
 
@@ -291,6 +332,29 @@ class Templates(Protocol):
         ...
 
 
+class Policies(Protocol):
+    """Layers of the filter policy, and their immutable versions."""
+
+    async def live(self) -> Sequence[PolicyVersion]:
+        """The version in force of each layer, by name."""
+        ...
+
+    async def versions(self, layer: str) -> Sequence[PolicyVersion]:
+        """Newest first; none where there is no such layer."""
+        ...
+
+    async def add(self, version: PolicyVersion) -> None:
+        """Keep a version; one that is live takes the place of the one that was.
+
+        Raises Conflict(kind="version") where somebody else made this number first.
+        """
+        ...
+
+    async def set_live(self, layer: str, version_id: str) -> None:
+        """Raises NotFound where the version is not this layer's."""
+        ...
+
+
 class Unit(Protocol):
     """One transaction and its repositories. Rolls back unless `commit` was awaited."""
 
@@ -299,6 +363,7 @@ class Unit(Protocol):
     messages: Messages
     hits: Hits
     templates: Templates
+    policies: Policies
 
     async def commit(self) -> None: ...
 

@@ -50,6 +50,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "invalid_request.unchanged": {"en": "Nothing was changed.", "zh": "没有任何改动。"},
     "invalid_request.number_whole": {"en": "“{param}” has to be a whole number.", "zh": "“{param}”必须是整数。"},
     "invalid_request.number": {"en": "“{param}” has to be a number.", "zh": "“{param}”必须是数字。"},
+    "invalid_request.layer": {
+        "en": "A layer's name has lower-case letters, digits and hyphens, at most 64.",
+        "zh": "策略层的名称只能用小写字母、数字和连字符，最多 64 个字符。",
+    },
     "invalid_request.call": {
         "en": "The page sent something that the server does not understand. Reload it and try again.",
         "zh": "页面发送的内容无法识别，请刷新后重试。",
@@ -129,6 +133,7 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "This template has no blank of that name. Reload the page and choose it again.",
         "zh": "模板里没有这个变量，请刷新页面后重新选择。",
     },
+    "invalid_policy": {"en": "This policy is not valid: {faults}", "zh": "策略有误：{faults}"},
     "text_too_long": {
         "en": "The message has {length:,} characters; at most {limit:,} are taken. Shorten it or split it.",
         "zh": "消息有 {length:,} 个字符，最多 {limit:,} 个。请缩短或分成几条。",

@@ -22,10 +22,16 @@ _TAIL = 2000
 class ContentFilter:
     """Checks texts and streams against one policy. Immutable: a new policy is a new filter, open gates keep theirs."""
 
-    def __init__(self, policy: Policy, *, detectors: Sequence[Detector] | None = None) -> None:
-        """Build the lexicon, unless `detectors` are given in place of the policy's own."""
+    def __init__(
+        self, policy: Policy, *, detectors: Sequence[Detector] | None = None, workshop: "Workshop | None" = None
+    ) -> None:
+        """Build the lexicon, unless `detectors` are given in place of the policy's own.
+
+        A `workshop` is shared by filters that have lists in common.
+        """
         self._policy = policy
-        self._detectors = _detectors(policy) if detectors is None else dict.fromkeys(Stage, tuple(detectors))
+        built = (workshop or Workshop()).detectors(policy) if detectors is None else None
+        self._detectors = built or dict.fromkeys(Stage, tuple(detectors or ()))
 
     @property
     def policy(self) -> str:
@@ -90,22 +96,32 @@ class ContentFilter:
         )
 
 
-def _detectors(policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
-    """Return what is needed in each stage: what the policy does nothing about there would only hold texts back."""
-    built: dict[tuple[Phrase, ...], tuple[Detector, ...]] = {}
-    detectors: dict[Stage, tuple[Detector, ...]] = {}
-    for stage in Stage:
-        phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
-        if phrases not in built:
+class Workshop:
+    """Builds detectors, those for the same phrases once."""
+
+    def __init__(self) -> None:
+        """Nothing is built yet."""
+        self._built: dict[tuple[Phrase, ...], tuple[Detector, ...]] = {}
+
+    def detectors(self, policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
+        """Return what is needed in each stage: what the policy does nothing about would only hold texts back."""
+        detectors: dict[Stage, tuple[Detector, ...]] = {}
+        for stage in Stage:
+            phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
+            detectors[stage] = (*self._for_phrases(phrases), PersonalDataDetector())
+            about_roles = policy.action(JAILBREAK, stage=stage, score=SCORE)
+            if max(about_roles, policy.trial(JAILBREAK, stage=stage, score=SCORE)) is not Action.ALLOW:
+                detectors[stage] += (RoleTokenDetector(),)
+        return detectors
+
+    def _for_phrases(self, phrases: tuple[Phrase, ...]) -> tuple[Detector, ...]:
+        if phrases not in self._built:
             lexicon = Lexicon(phrases)
-            built[phrases] = (
+            self._built[phrases] = (
                 ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
                 HomophoneDetector(phrases),
             )
-        detectors[stage] = (*built[phrases], PersonalDataDetector())
-        if policy.action(JAILBREAK, stage=stage, score=SCORE) is not Action.ALLOW:
-            detectors[stage] += (RoleTokenDetector(),)
-    return detectors
+        return self._built[phrases]
 
 
 def _matters(phrase: Phrase, *, policy: Policy, stage: Stage) -> bool:

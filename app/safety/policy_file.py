@@ -42,6 +42,7 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from app.domain.errors import InvalidPolicy
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
 from app.safety.policy import (
@@ -94,22 +95,51 @@ _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
 _Language = Literal["en", "zh", "any"]
 
 
-class InvalidPolicy(Exception):
-    """A policy file, or a list that it names, cannot be used. `faults` has one line for each reason."""
-
-    def __init__(self, *faults: str) -> None:
-        """Each fault begins with file and line, where there is one."""
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
 def load_policy(path: Path | None = None) -> Policy:
     """Read a policy file and the lists that it names; without a path the built-in policy.
 
     Raises InvalidPolicy.
     """
-    path = path or BUILTIN_POLICY
-    return _Loader(_Source.of_file(path), folder=path.parent).load()
+    return PolicyFile(path).load()
+
+
+class PolicyFile:
+    """A policy file that is looked after while a server runs."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Without a path the built-in policy."""
+        self._path = path or BUILTIN_POLICY
+        self._looks: dict[Path, tuple[int, int] | None] = {}
+        """What was read last, and how those files looked before they were."""
+        self._found: Policy | InvalidPolicy | None = None
+
+    def load(self) -> Policy:
+        """Return the policy, read anew if one of its files has changed. Raises InvalidPolicy, until that is mended."""
+        if self._found is None or self.has_changed():
+            self._looks = {}
+            try:
+                self._found = _Loader(self._open(self._path), folder=self._path.parent, open_file=self._open).load()
+            except InvalidPolicy as error:
+                self._found = error
+        if isinstance(self._found, InvalidPolicy):
+            raise self._found
+        return self._found
+
+    def has_changed(self) -> bool:
+        """Whether one of the files is not as it was when the policy was read last. Never raises."""
+        return any(_look(path) != before for path, before in self._looks.items())
+
+    def _open(self, path: Path) -> "_Source":
+        self._looks[path] = _look(path)
+        return _Source.of_file(path)
+
+
+def _look(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def lay_over(base: Policy, text: str, *, name: str) -> Policy:
@@ -314,9 +344,17 @@ class _Source:
 class _Loader:
     """Reads a layer and everything that it names, and gathers what is wrong with it."""
 
-    def __init__(self, source: _Source, *, folder: Path | None, above: int = 0) -> None:
+    def __init__(
+        self,
+        source: _Source,
+        *,
+        folder: Path | None,
+        above: int = 0,
+        open_file: Callable[[Path], _Source] = _Source.of_file,
+    ) -> None:
         """`folder` is where files are looked for, None where there are only the shipped ones; `above` counts layers."""
         self._source = source
+        self._open = open_file
         self._folder = folder
         self._above = above
         self._faults: list[str] = []
@@ -358,7 +396,7 @@ class _Loader:
         if self._above >= _MAX_LAYERS:
             raise InvalidPolicy(source.at("base: a policy over itself, or too many layers"))
         path = self._file(document.base, shipped=_BUILTIN_POLICIES, kind="policy")
-        return _Loader(_Source.of_file(path), folder=path.parent, above=self._above + 1).load()
+        return _Loader(self._open(path), folder=path.parent, above=self._above + 1, open_file=self._open).load()
 
     def _file(self, name: str, *, shipped: Path, kind: str) -> Path:
         """Return where a list or a policy is that is named in the layer."""
@@ -376,7 +414,7 @@ class _Loader:
 
     def _read_list(self, name: str) -> PhraseList:
         path = self._file(name, shipped=_BUILTIN_LISTS, kind="list")
-        source = _Source.of_file(path)
+        source = self._open(path)
         table = source.list_text() if path.suffix == ".txt" else source.toml()
         phrase_list = source.read(_ListFile, table).phrase_list()
         self._check_phrases(phrase_list, source=source)

@@ -232,7 +232,8 @@ class AccountDesk:
         async with self._storage.write() as unit:
             await unit.accounts.touch_key(key.id, now())
             await unit.commit()
-        return self._keep(key_hash, account)
+        layers = f"{account.policy_layers} {key.policy_layers}".strip()
+        return self._keep(key_hash, replace(account, policy_layers=layers))
 
     # For the console and the command line
 

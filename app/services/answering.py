@@ -26,7 +26,7 @@ from app.domain.events import Ended, Started, Waiting
 from app.domain.faults import frames_of
 from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
 from app.domain.models import ErrorData, Hit, Message, MessageState, Receipt, Sampling, now
-from app.domain.ports import Engine, Filter, Gate, Storage
+from app.domain.ports import Engine, Gate, Storage
 from app.domain.verdicts import Cut, Decision, GateEvent, Stage
 from app.services.hits import hits_of
 from app.services.queue import FairQueue
@@ -70,7 +70,6 @@ class Answering:
         self,
         *,
         storage: Storage,
-        content_filter: Filter,
         engine: Engine,
         queue: FairQueue,
         turns: Turns,
@@ -85,7 +84,6 @@ class Answering:
         the database refused waits until it is offered to it again.
         """
         self._storage = storage
-        self._filter = content_filter
         self._engine = engine
         self._queue = queue
         self._turns = turns
@@ -196,7 +194,7 @@ class Answering:
             status = await self._ready(turn)
             prompt, request = await self._request(turn, status)
             turn.log.append(Started(model=_model_name(status), dropped_messages=prompt.dropped))
-            gate = self._gate(turn)
+            gate = _gate(turn)
             try:
                 written = await self._write(turn, request, gate)
             finally:
@@ -209,7 +207,7 @@ class Answering:
             template_version_id=turn.template_version_id,
             template=turn.template,
             sampling=request.sampling,
-            policy=self._filter.policy,
+            policy=turn.content_filter.policy,
             prompt_tokens=finish.prompt_tokens or prompt.tokens,
             completion_tokens=finish.completion_tokens or written.tokens,
             dropped_messages=prompt.dropped,
@@ -331,10 +329,11 @@ class Answering:
             model=turn.model,
         )
 
-    def _gate(self, turn: Turn) -> Gate:
-        if not turn.answer.continues_id:
-            return self._filter.open(stage=Stage.OUTPUT)
-        return self._filter.continued(turn.text, stage=Stage.OUTPUT)
+
+def _gate(turn: Turn) -> Gate:
+    if not turn.answer.continues_id:
+        return turn.content_filter.open(stage=Stage.OUTPUT)
+    return turn.content_filter.continued(turn.text, stage=Stage.OUTPUT)
 
 
 def refusal(decision: Decision) -> ChatError:

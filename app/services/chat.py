@@ -30,7 +30,7 @@ from app.domain.models import (
     new_id,
     now,
 )
-from app.domain.ports import Filter, Storage, Unit
+from app.domain.ports import Filter, Filters, Storage, Unit
 from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
 from app.domain.words import Language
 from app.services.answering import Answering, refusal
@@ -93,12 +93,10 @@ class Asked:
 class Chat:
     """Asks, answers, stops."""
 
-    def __init__(
-        self, *, storage: Storage, content_filter: Filter, answering: Answering, turns: Turns, stats: Stats
-    ) -> None:
+    def __init__(self, *, storage: Storage, filters: Filters, answering: Answering, turns: Turns, stats: Stats) -> None:
         """`answering` runs the turns that are asked for here."""
         self._storage = storage
-        self._filter = content_filter
+        self._filters = filters
         self._answering = answering
         self._turns = turns
         self._stats = stats
@@ -112,7 +110,8 @@ class Chat:
         A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer.
         """
         _require_active(account)
-        checked = await self._check(_clean(question.text), stage=Stage.INPUT)
+        content_filter = await self._filters.over(account.policy_layers)
+        checked = await _check(content_filter, _clean(question.text), stage=Stage.INPUT)
         conversation_id = await self._conversation_id(account, question)
         with self._turns.claim(conversation_id):
             async with self._storage.read() as unit:
@@ -121,16 +120,17 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
-            system = await self._system(template, conversation, language=question.language)
-            checked = await self._in_context(checked, history)
+            system = await _system(content_filter, template, conversation, language=question.language)
+            checked = await _in_context(content_filter, checked, history)
             if is_new and checked.text is not None:
-                title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
+                title = await content_filter.check(title_of(checked.text), stage=Stage.OUTPUT)
                 conversation = replace(conversation, title=title.text or NOTHING)
             asked = _asked(conversation, parent_id=parent_id, checked=checked)
             asked = replace(asked, siblings={asked.question.id: (*beside, asked.question.id)}, template=template)
             turn = _turn(
                 account,
                 asked,
+                content_filter=content_filter,
                 messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
                 title=conversation.title if is_new else None,
             )
@@ -146,10 +146,11 @@ class Chat:
         *history, last = question.messages or (ChatMessage(Role.USER, ""),)
         if last.role is not Role.USER:
             raise InvalidInput("the last message must be the user's", param="messages")
-        system, version = await self._system_of_program(question)
-        cleared = [await self._cleared_history(message) for message in history]
-        checked = await self._check(_clean(last.text), stage=Stage.INPUT)
-        checked = await self._in_context(checked, cleared)
+        content_filter = await self._filters.over(account.policy_layers)
+        system, version = await self._system_of_program(content_filter, question)
+        cleared = [await _cleared_history(content_filter, message) for message in history]
+        checked = await _check(content_filter, _clean(last.text), stage=Stage.INPUT)
+        checked = await _in_context(content_filter, checked, cleared)
         at = now()
         conversation = Conversation(
             id=new_id(),
@@ -166,6 +167,7 @@ class Chat:
             account_id=account.id,
             conversation_id=conversation.id,
             answer=asked.answer,
+            content_filter=content_filter,
             messages=(*system, *cleared, ChatMessage(Role.USER, asked.question.text)),
             sampling=version.content.sampling.overridden_by(question.sampling) if version else question.sampling,
             model=question.model,
@@ -277,21 +279,9 @@ class Chat:
                 history += [ChatMessage(Role.USER, question.text), ChatMessage(Role.ASSISTANT, answer.text)]
         return history
 
-    async def _system(
-        self, template: ChosenTemplate | None, conversation: Conversation, *, language: Language = "en"
-    ) -> list[ChatMessage]:
-        """Return the filled-in template as a system message; what people typed into it is checked like a question."""
-        if template is None:
-            return []
-        text = render(template[1].content, conversation.variables, language=language)
-        if conversation.variables:
-            checked = await self._check(text, stage=Stage.INPUT)
-            if checked.text is None:
-                raise refusal(checked.decision)
-            text = checked.text
-        return [ChatMessage(Role.SYSTEM, text)] if text else []
-
-    async def _system_of_program(self, question: ApiQuestion) -> tuple[list[ChatMessage], TemplateVersion | None]:
+    async def _system_of_program(
+        self, content_filter: Filter, question: ApiQuestion
+    ) -> tuple[list[ChatMessage], TemplateVersion | None]:
         if question.template is None:
             return [], None
         async with self._storage.read() as unit:
@@ -309,25 +299,12 @@ class Chat:
             )
         if version is None:
             raise NotFound(kind="template", param="prompt_template")
-        checked = await self._check(render(version.content, question.variables, language="en"), stage=Stage.INPUT)
+        checked = await _check(
+            content_filter, render(version.content, question.variables, language="en"), stage=Stage.INPUT
+        )
         if checked.text is None:
             raise refusal(checked.decision)
         return [ChatMessage(Role.SYSTEM, checked.text)], version
-
-    async def _cleared_history(self, message: ChatMessage) -> ChatMessage:
-        checked = await self._check(_clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
-        if checked.text is None:
-            raise refusal(checked.decision)
-        return ChatMessage(message.role, checked.text)
-
-    async def _check(self, text: str, *, stage: Stage) -> Checked:
-        """Judge a text; a filter that cannot judge is an error, not a pass."""
-        return _judged(await self._filter.check(text, stage=stage))
-
-    async def _in_context(self, checked: Checked, history: Sequence[ChatMessage]) -> Checked:
-        """Look also at what the last turns and the question say together."""
-        earlier = [message.text for message in history if message.role is Role.USER]
-        return _judged(await self._filter.in_context(checked, earlier=earlier[-_TURNS_TOGETHER:]))
 
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
         _require_active(account)
@@ -352,7 +329,8 @@ class Chat:
             raise Conflict(kind="refused")
         if is_continuing and not can_continue(before):
             raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
-        system = await self._system(template, conversation)
+        content_filter = await self._filters.over(account.policy_layers)
+        system = await _system(content_filter, template, conversation)
         answer = Message(
             id=new_id(),
             conversation_id=conversation.id,
@@ -373,7 +351,7 @@ class Chat:
             siblings={question.id: tuple(beside_question), answer.id: (*beside, answer.id)},
             template=template,
         )
-        turn = _turn(account, asked, messages=tuple(messages))
+        turn = _turn(account, asked, content_filter=content_filter, messages=tuple(messages))
         if is_continuing:
             turn.release(before.text)
         await self._answering.admit(turn)
@@ -425,6 +403,39 @@ def can_continue(answer: Message) -> bool:
         return bool(answer.text)
     is_cut = answer.receipt is not None and answer.receipt.finish_reason == "length"
     return answer.state is MessageState.COMPLETE and is_cut
+
+
+async def _system(
+    content_filter: Filter, template: ChosenTemplate | None, conversation: Conversation, *, language: Language = "en"
+) -> list[ChatMessage]:
+    """Return the filled-in template as a system message; what people typed into it is checked like a question."""
+    if template is None:
+        return []
+    text = render(template[1].content, conversation.variables, language=language)
+    if conversation.variables:
+        checked = await _check(content_filter, text, stage=Stage.INPUT)
+        if checked.text is None:
+            raise refusal(checked.decision)
+        text = checked.text
+    return [ChatMessage(Role.SYSTEM, text)] if text else []
+
+
+async def _cleared_history(content_filter: Filter, message: ChatMessage) -> ChatMessage:
+    checked = await _check(content_filter, _clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
+    if checked.text is None:
+        raise refusal(checked.decision)
+    return ChatMessage(message.role, checked.text)
+
+
+async def _check(content_filter: Filter, text: str, *, stage: Stage) -> Checked:
+    """Judge a text; a filter that cannot judge is an error, not a pass."""
+    return _judged(await content_filter.check(text, stage=stage))
+
+
+async def _in_context(content_filter: Filter, checked: Checked, history: Sequence[ChatMessage]) -> Checked:
+    """Look also at what the last turns and the question say together."""
+    earlier = [message.text for message in history if message.role is Role.USER]
+    return _judged(await content_filter.in_context(checked, earlier=earlier[-_TURNS_TOGETHER:]))
 
 
 def _judged(checked: Checked) -> Checked:
@@ -483,7 +494,12 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
 
 
 def _turn(
-    account: Account, asked: Asked, *, messages: tuple[ChatMessage, ...], title: ReleasedText | None = None
+    account: Account,
+    asked: Asked,
+    *,
+    content_filter: Filter,
+    messages: tuple[ChatMessage, ...],
+    title: ReleasedText | None = None,
 ) -> Turn:
     template, version = asked.template or (None, None)
     return Turn(
@@ -491,6 +507,7 @@ def _turn(
         account_id=account.id,
         conversation_id=asked.conversation.id,
         answer=asked.answer,
+        content_filter=content_filter,
         messages=messages,
         sampling=version.content.sampling if version else Sampling(),
         template_version_id=asked.conversation.template_version_id,

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from app.domain.errors import ContentBlocked, InvalidInput, NotFound
 from app.domain.models import Account, Conversation, Message, TemplateVersion, now
-from app.domain.ports import Filter, Storage, Unit
+from app.domain.ports import Filters, Storage, Unit
 from app.domain.verdicts import Stage
 from app.services.chat import ChosenTemplate, own_conversation, template_of
 
@@ -32,10 +32,10 @@ class Thread:
 class ConversationDesk:
     """Lists, opens, renames, deletes, restores."""
 
-    def __init__(self, storage: Storage, *, content_filter: Filter) -> None:
+    def __init__(self, storage: Storage, *, filters: Filters) -> None:
         """Titles that people type go through the filter."""
         self._storage = storage
-        self._filter = content_filter
+        self._filters = filters
 
     async def page(
         self, account: Account, *, query: str = "", before: datetime | None = None, limit: int = 50
@@ -80,7 +80,8 @@ class ConversationDesk:
         if len(line) > MAX_TITLE:
             detail = f"a title has at most {MAX_TITLE} characters"
             raise InvalidInput(detail, param="title", kind="title_long", limit=MAX_TITLE)
-        checked = await self._filter.check(line, stage=Stage.INPUT)
+        content_filter = await self._filters.over(account.policy_layers)
+        checked = await content_filter.check(line, stage=Stage.INPUT)
         if checked.text is None:
             raise ContentBlocked(category=checked.decision.category or "", decision_id=checked.decision.id)
         async with self._storage.write() as unit:

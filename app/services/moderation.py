@@ -1,36 +1,40 @@
 """The filter alone, for other programs: texts in, decisions out. Nothing is stored."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from app.domain.ports import Filter
+from app.domain.models import Account
+from app.domain.ports import Filters
 from app.domain.verdicts import Decision, Stage
 from app.services.answering import refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Decisions, and the policy that they are by."""
+
+    decisions: Sequence[Decision]
+    """One for each text, in order."""
+    policy: str
+    categories: frozenset[str]
+    """All that the policy knows."""
 
 
 class Moderation:
     """Judges texts as the chat would."""
 
-    def __init__(self, content_filter: Filter) -> None:
-        """Uses the policy in force."""
-        self._filter = content_filter
+    def __init__(self, filters: Filters) -> None:
+        """Uses the policy that is in force for whoever asks."""
+        self._filters = filters
 
-    @property
-    def policy(self) -> str:
-        """The id of the policy in force."""
-        return self._filter.policy
-
-    @property
-    def categories(self) -> frozenset[str]:
-        """The categories that the policy in force knows."""
-        return self._filter.categories
-
-    async def judge(self, texts: Sequence[str], *, stage: Stage) -> Sequence[Decision]:
+    async def judge(self, account: Account, texts: Sequence[str], *, stage: Stage) -> Judged:
         """Return a decision for each text.
 
         Raises SafetyUnavailable where a part of the filter failed: a verdict without it would be worth nothing.
         """
-        decisions = [(await self._filter.check(text, stage=stage)).decision for text in texts]
+        content_filter = await self._filters.over(account.policy_layers)
+        decisions = [(await content_filter.check(text, stage=stage)).decision for text in texts]
         for decision in decisions:
             if decision.is_degraded:
                 raise refusal(decision)
-        return decisions
+        return Judged(decisions=decisions, policy=content_filter.policy, categories=content_filter.categories)

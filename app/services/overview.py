@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from app.domain.generation import EngineStatus
 from app.domain.models import Account, MessageState, now
-from app.domain.ports import Engine, Filter, Storage
+from app.domain.ports import Engine, Filters, Storage
 from app.services.accounts import require_admin
 from app.services.queue import FairQueue
 from app.services.stats import Recent, Stats
@@ -45,15 +45,13 @@ class Overview:
 class OverviewDesk:
     """Looks."""
 
-    def __init__(
-        self, *, storage: Storage, engine: Engine, queue: FairQueue, stats: Stats, content_filter: Filter
-    ) -> None:
+    def __init__(self, *, storage: Storage, engine: Engine, queue: FairQueue, stats: Stats, filters: Filters) -> None:
         """Reads only."""
         self._storage = storage
         self._engine = engine
         self._queue = queue
         self._stats = stats
-        self._filter = content_filter
+        self._filters = filters
 
     async def look(self, admin: Account) -> Overview:
         """Return the present state.
@@ -82,5 +80,5 @@ class OverviewDesk:
             slots=engine.slots,
             recent=self._stats.recent(),
             answers=answers,
-            policy=self._filter.policy,
+            policy=self._filters.site.policy,
         )

@@ -8,7 +8,7 @@ import structlog
 
 from app.domain.errors import Conflict, ContentBlocked, InvalidInput, NotFound
 from app.domain.models import Account, Template, TemplateDraft, TemplateFile, TemplateVersion, new_id, now
-from app.domain.ports import Filter, Storage, Unit
+from app.domain.ports import Filter, Filters, Storage, Unit
 from app.domain.verdicts import Stage
 from app.services.accounts import operator, require_admin
 from prompts import library
@@ -30,10 +30,10 @@ class Shelf:
 class PromptLibrary:
     """Lists, edits, compares, rolls back."""
 
-    def __init__(self, storage: Storage, *, content_filter: Filter) -> None:
+    def __init__(self, storage: Storage, *, filters: Filters) -> None:
         """What an admin publishes goes through the filter too."""
         self._storage = storage
-        self._filter = content_filter
+        self._filters = filters
 
     async def import_built_in(self) -> int:
         """Add the templates that came with the program and are not here yet, as version 1; return how many.
@@ -56,7 +56,7 @@ class PromptLibrary:
         require_admin(admin)
         files = list(files)
         for file in files:
-            await require_clean(self._filter, file)
+            await require_clean(self._filters.site, file)
         changed = 0
         async with self._storage.write() as unit:
             for file in files:
@@ -98,8 +98,8 @@ class PromptLibrary:
             detail = f"say in 1 to {MAX_MESSAGE} characters what changed and why"
             raise InvalidInput(detail, param="message", kind="version_message", limit=MAX_MESSAGE)
         library.check(content)
-        await require_clean(self._filter, content)
-        await _require_clean_text(self._filter, message, place="message")
+        await require_clean(self._filters.site, content)
+        await _require_clean_text(self._filters.site, message, place="message")
         async with self._storage.write() as unit:
             template = await _template(unit, name)
             newest, *_ = versions = await unit.templates.versions(template.id)
@@ -203,7 +203,7 @@ class PromptLibrary:
 
     async def _may_be_shown(self, file: TemplateFile) -> bool:
         try:
-            await require_clean(self._filter, file)
+            await require_clean(self._filters.site, file)
         except ContentBlocked as error:
             log.warning("built_in_template_left_out", where=error.detail, category=error.data["category"])
             return False

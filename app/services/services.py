@@ -9,6 +9,7 @@ from app.services.conversations import ConversationDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
+from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.stats import Stats
@@ -24,6 +25,7 @@ class Services:
     hits: HitsDesk
     moderation: Moderation
     overview: OverviewDesk
+    policies: PolicyDesk
     prompts: PromptLibrary
     queue: FairQueue
     stats: Stats

@@ -14,7 +14,7 @@ from app.domain.errors import Conflict, StorageFailure
 from app.domain.events import Ended, Numbered, Released, TurnEvent, Waiting
 from app.domain.generation import ChatMessage
 from app.domain.models import Message, Sampling
-from app.domain.ports import AnswerPart, Storage
+from app.domain.ports import AnswerPart, Filter, Storage
 from app.domain.verdicts import ReleasedText, joined
 
 log = structlog.get_logger()
@@ -84,6 +84,8 @@ class Turn:
     conversation_id: str
     answer: Message
     """The row as it was added, still running."""
+    content_filter: Filter
+    """The one that was in force when it began: it judges the answer too."""
     messages: tuple[ChatMessage, ...]
     """For the model: system, history, question, and the text to be continued."""
     sampling: Sampling

@@ -7,7 +7,7 @@ place for – action, policy, rules, places – is in `haina`. The texts are not
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -57,12 +57,12 @@ def router(moderation: Moderation, *, route_class: type[APIRoute]) -> APIRouter:
     routes = APIRouter(prefix="/v1", route_class=route_class)
 
     @routes.post("/moderations")
-    async def moderate(body: ModerationRequest) -> dict[str, object]:
-        decisions = await moderation.judge(body.texts(), stage=Stage(body.stage))
+    async def moderate(body: ModerationRequest, request: Request) -> dict[str, object]:
+        judged = await moderation.judge(request.state.account, body.texts(), stage=Stage(body.stage))
         return {
             "id": f"modr-{new_id()}",
-            "model": moderation.policy,
-            "results": [_result(decision, categories=moderation.categories) for decision in decisions],
+            "model": judged.policy,
+            "results": [_result(decision, categories=judged.categories) for decision in judged.decisions],
         }
 
     return routes

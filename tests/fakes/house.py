@@ -16,6 +16,7 @@ from app.services.queue import FairQueue
 from app.services.stats import Stats
 from app.services.turns import Journal, Turns
 from tests.fakes.failing_storage import FailingStorage
+from tests.fakes.filters import OneFilter
 from tests.fakes.memory_storage import MemoryStorage
 
 FILTER = ContentFilter(load_policy())
@@ -84,7 +85,6 @@ def make_house(
     stats = Stats()
     answering = Answering(
         storage=storage,
-        content_filter=content_filter,
         engine=engine,
         queue=queue,
         turns=turns,
@@ -92,8 +92,8 @@ def make_house(
         stats=stats,
         save_later_s=save_later_s,
     )
-    chat = Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats)
-    desk = ConversationDesk(storage, content_filter=content_filter)
+    chat = Chat(storage=storage, filters=OneFilter(content_filter), answering=answering, turns=turns, stats=stats)
+    desk = ConversationDesk(storage, filters=OneFilter(content_filter))
     return House(
         chat=chat,
         answering=answering,

@@ -17,6 +17,7 @@ from app.domain.models import (
     Hit,
     Message,
     MessageState,
+    PolicyVersion,
     Receipt,
     Role,
     Session,
@@ -24,7 +25,7 @@ from app.domain.models import (
     TemplateFile,
     TemplateVersion,
 )
-from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Templates
+from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Policies, Templates
 from app.domain.verdicts import ReleasedText, joined
 
 
@@ -43,6 +44,7 @@ class State:
     hits: dict[str, Hit] = field(default_factory=dict)
     templates: dict[str, Template] = field(default_factory=dict)
     versions: dict[str, TemplateVersion] = field(default_factory=dict)
+    policies: dict[str, PolicyVersion] = field(default_factory=dict)
     is_writable: bool = True
 
     def copy(self, *, is_writable: bool) -> "State":
@@ -96,6 +98,11 @@ class MemoryAccounts:
         self._state.begin_writing()
         if account := self._state.accounts.get(account_id):
             self._state.accounts[account_id] = replace(account, is_suspended=is_suspended)
+
+    async def set_policy_layers(self, account_id: str, names: str) -> None:
+        self._state.begin_writing()
+        if account := self._state.accounts.get(account_id):
+            self._state.accounts[account_id] = replace(account, policy_layers=names)
 
     async def touch(self, account_id: str, at: datetime) -> None:
         self._state.begin_writing()
@@ -162,6 +169,11 @@ class MemoryAccounts:
         self._state.begin_writing()
         if (key := self._state.keys.get(key_id)) and key.revoked_at is None:
             self._state.keys[key_id] = replace(key, revoked_at=at)
+
+    async def set_key_policy_layers(self, key_id: str, names: str) -> None:
+        self._state.begin_writing()
+        if key := self._state.keys.get(key_id):
+            self._state.keys[key_id] = replace(key, policy_layers=names)
 
     async def touch_key(self, key_id: str, at: datetime) -> None:
         self._state.begin_writing()
@@ -409,6 +421,39 @@ class MemoryTemplates:
         self._state.templates[template_id] = replace(template, live_version_id=version_id)
 
 
+class MemoryPolicies:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def live(self) -> Sequence[PolicyVersion]:
+        live = [version for version in self._state.policies.values() if version.is_live]
+        return sorted(live, key=lambda version: version.layer)
+
+    async def versions(self, layer: str) -> Sequence[PolicyVersion]:
+        found = [version for version in self._state.policies.values() if version.layer == layer]
+        return sorted(found, key=lambda version: version.number, reverse=True)
+
+    async def add(self, version: PolicyVersion) -> None:
+        self._state.begin_writing()
+        if any(one.number == version.number for one in await self.versions(version.layer)):
+            raise Conflict(kind="version")
+        if version.is_live:
+            await self._retire(version.layer)
+        self._state.policies[version.id] = version
+
+    async def set_live(self, layer: str, version_id: str) -> None:
+        self._state.begin_writing()
+        version = self._state.policies.get(version_id)
+        if version is None or version.layer != layer:
+            raise NotFound(kind="policy")
+        await self._retire(layer)
+        self._state.policies[version_id] = replace(version, is_live=True)
+
+    async def _retire(self, layer: str) -> None:
+        for version in await self.versions(layer):
+            self._state.policies[version.id] = replace(version, is_live=False)
+
+
 class MemoryUnit:
     """Works on a copy; `commit` puts it in the storage's place."""
 
@@ -420,6 +465,7 @@ class MemoryUnit:
         self.messages: Messages = MemoryMessages(self._state)
         self.hits: Hits = MemoryHits(self._state)
         self.templates: Templates = MemoryTemplates(self._state)
+        self.policies: Policies = MemoryPolicies(self._state)
 
     async def commit(self) -> None:
         if self._state.is_writable:

@@ -12,11 +12,12 @@ from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, AccountRole, new_id, now
 from app.domain.ports import Engine
 from app.domain.words import Language
-from app.safety.filter import ContentFilter
-from app.safety.policy_file import load_policy
+from app.safety.policy_file import PolicyFile
+from app.safety.shelf import FilterShelf
 from app.services.accounts import AccountDesk
 from app.services.hits import HitsDesk
 from app.services.overview import OverviewDesk
+from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.services import Services
@@ -24,7 +25,7 @@ from app.services.stats import Stats
 from tests.fakes.memory_storage import MemoryStorage
 from ui.admin.console import endpoint
 
-FILTER = ContentFilter(load_policy())
+POLICY = PolicyFile()
 
 
 @dataclass
@@ -56,20 +57,25 @@ class Office:
     engine: StillEngine = field(default_factory=StillEngine)
     queue: FairQueue = field(default_factory=FairQueue)
     stats: Stats = field(default_factory=Stats)
+    filters: FilterShelf = field(default_factory=lambda: FilterShelf(POLICY))
     root: Account = field(default_factory=lambda: account("root", AccountRole.ADMIN))
 
     def __post_init__(self) -> None:
         self.accounts = AccountDesk(self.storage)
-        self.prompts = PromptLibrary(self.storage, content_filter=FILTER)
+        self.prompts = PromptLibrary(self.storage, filters=self.filters)
         overview = OverviewDesk(
             storage=self.storage,
             engine=cast("Engine", self.engine),
             queue=self.queue,
             stats=self.stats,
-            content_filter=FILTER,
+            filters=self.filters,
         )
         parts = SimpleNamespace(
-            accounts=self.accounts, hits=HitsDesk(self.storage), overview=overview, prompts=self.prompts
+            accounts=self.accounts,
+            hits=HitsDesk(self.storage),
+            overview=overview,
+            policies=PolicyDesk(self.storage, filters=self.filters),
+            prompts=self.prompts,
         )
         self.services = cast("Services", parts)
         self._ask = endpoint(self.services)

@@ -17,6 +17,7 @@ from app.domain.models import (
     Hit,
     Message,
     MessageState,
+    PolicyVersion,
     Receipt,
     Role,
     Sampling,
@@ -130,6 +131,19 @@ def template(name: str = "t") -> Template:
         live_version_id=f"{name}-v1",
         created_at=AT,
     )
+
+
+def policy(number: int, *, layer: str = "site", **changes: object) -> PolicyVersion:
+    fields: dict[str, object] = {
+        "id": f"{layer}-{number}",
+        "layer": layer,
+        "number": number,
+        "text": f"# {number}\n海纳",
+        "message": "why",
+        "author": "root",
+        "created_at": AT + number * MINUTE,
+    }
+    return PolicyVersion(**(fields | changes))  # type: ignore[arg-type]
 
 
 async def seed(storage: Storage, *messages: Message) -> None:
@@ -636,3 +650,49 @@ class TestTemplates:
             expected = replace(template(), title=head.title, description=head.description, language="en", tags=("c",))
             assert await unit.templates.all() == [expected, template("u")]
             assert await unit.templates.version("t-v1") == version(1)
+
+
+class TestPolicies:
+    async def test_versions_come_back_newest_first_and_the_live_ones_by_layer(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.policies.add(policy(1, is_live=True))
+            await unit.policies.add(policy(2))
+            await unit.policies.add(policy(1, layer="demo", is_live=True))
+            await unit.commit()
+        async with storage.read() as unit:
+            assert await unit.policies.versions("site") == [policy(2), policy(1, is_live=True)]
+            assert await unit.policies.live() == [policy(1, layer="demo", is_live=True), policy(1, is_live=True)]
+            assert await unit.policies.versions("none") == []
+
+    async def test_one_version_of_a_layer_is_live(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            for version in (policy(1, is_live=True), policy(2, is_live=True), policy(1, layer="demo", is_live=True)):
+                await unit.policies.add(version)
+            assert [one.id for one in await unit.policies.live()] == ["demo-1", "site-2"]
+            await unit.policies.set_live("site", "site-1")
+            assert [one.id for one in await unit.policies.live()] == ["demo-1", "site-1"]
+            for wrong in ("demo-1", "unknown"):
+                with pytest.raises(NotFound):
+                    await unit.policies.set_live("site", wrong)
+            assert [one.id for one in await unit.policies.live()] == ["demo-1", "site-1"]
+
+    async def test_a_number_is_taken_once(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.policies.add(policy(1, is_live=True))
+            await unit.commit()
+        async with storage.write() as unit:
+            with pytest.raises(Conflict) as caught:
+                await unit.policies.add(policy(1, id="other"))
+        assert caught.value.data == {"kind": "version"}
+
+    async def test_accounts_and_keys_are_given_layers(self, storage: Storage) -> None:
+        key = ApiKey(id="k", account_id="id-ann", name="n", key_hash="h", prefix="hn-", created_at=AT)
+        async with storage.write() as unit:
+            await unit.accounts.add(account("ann"))
+            await unit.accounts.add_key(key)
+            await unit.accounts.set_policy_layers("id-ann", "demo")
+            await unit.accounts.set_key_policy_layers("k", "strict demo")
+            await unit.commit()
+        async with storage.read() as unit:
+            assert await unit.accounts.get("id-ann") == account("ann", policy_layers="demo")
+            assert await unit.accounts.key("h") == replace(key, policy_layers="strict demo")

@@ -19,12 +19,15 @@ from storage.connections import plain_engine
 from storage.database import open_storage
 from storage.rows import Base
 
-SECOND = """
+HEAD = schema.head()
+RELEASED = ("0001",)
+"""Databases of these are in use."""
+NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9000"
+down_revision = "{head}"
 
 
 def upgrade() -> None:
@@ -52,12 +55,12 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Pretend to be the next version, which rebuilds a table that others refer to."""
+    """Pretend to be the next revision, which rebuilds a table that others refer to."""
     migrations = shutil.copytree(Path(schema.__file__).parent / "migrations", tmp_path / "migrations")
-    second = migrations / "versions" / "0002_second.py"
-    second.write_text(SECOND.format(more=""))
+    following = migrations / "versions" / "9000_next.py"
+    _rewrite(following, "")
     monkeypatch.setattr(schema, "_MIGRATIONS", migrations)
-    return second
+    return following
 
 
 def execute(url: str, *statements: str) -> None:
@@ -72,7 +75,7 @@ def scalar(url: str, query: str) -> object:
 
 
 def _rewrite(revision: Path, more: str) -> None:
-    revision.write_text(SECOND.format(more=more))
+    revision.write_text(NEXT.format(head=HEAD, more=more))
 
 
 def fill(url: str) -> None:
@@ -94,7 +97,7 @@ async def test_a_blank_database_comes_to_the_head_and_stays_there(blank_url: str
     await schema.upgrade(blank_url)
     await schema.upgrade(blank_url)
     revisions = await schema.check(blank_url)
-    assert revisions.found == revisions.expected == "0001"
+    assert revisions.found == revisions.expected == HEAD
 
 
 async def test_checking_makes_no_file(blank_sqlite_url: str, tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ async def test_a_newer_database_is_left_alone(url: str) -> None:
     for attempt in (schema.upgrade, schema.check, open_storage):
         with pytest.raises(SchemaOutdated) as caught:
             await attempt(url)
-        assert caught.value.data == {"found": "9999", "expected": "0001", "kind": "newer"}
+        assert caught.value.data == {"found": "9999", "expected": HEAD, "kind": "newer"}
 
 
 @pytest.mark.usefixtures("later")
@@ -138,15 +141,26 @@ async def test_an_older_database_is_refused_then_migrated_with_its_rows(url: str
     await schema.upgrade(url)
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     assert scalar(url, "SELECT count(colour) FROM conversations") == 0
-    assert (await schema.check(url)).found == "0002"
+    assert (await schema.check(url)).found == "9000"
+
+
+async def test_a_database_of_every_released_revision_comes_to_the_head_with_its_rows(blank_url: str) -> None:
+    for revision in RELEASED:
+        with plain_engine(blank_url, mode="rwc", pragmas=()).begin() as connection:
+            schema.migrate(connection, revision)
+        fill(blank_url)
+        await schema.upgrade(blank_url)
+        assert (await schema.check(blank_url)).is_current
+        for table in ("accounts", "conversations", "messages"):
+            assert scalar(blank_url, f"SELECT count(*) FROM {table}") == 1  # noqa: S608 - names of ours
 
 
 @pytest.mark.usefixtures("later")
 async def test_before_a_migration_the_file_is_copied(sqlite_url: str, tmp_path: Path) -> None:
     fill(sqlite_url)
     await schema.upgrade(sqlite_url)
-    kept = f"sqlite+aiosqlite:///{tmp_path / 'haina.db.before-0002'}"
-    assert scalar(kept, "SELECT version_num FROM alembic_version") == "0001"
+    kept = f"sqlite+aiosqlite:///{tmp_path / 'haina.db.before-9000'}"
+    assert scalar(kept, "SELECT version_num FROM alembic_version") == HEAD
     assert scalar(kept, "SELECT count(*) FROM messages") == 1
 
 
@@ -156,7 +170,7 @@ async def test_a_migration_that_fails_changes_nothing(url: str, later: Path, mor
     _rewrite(later, more)
     with pytest.raises((StorageFailure, sa.exc.SAWarning)):
         await schema.upgrade(url)
-    assert scalar(url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(url, "SELECT version_num FROM alembic_version") == HEAD
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     columns = {column["name"] for column in sa.inspect(plain_engine(url)).get_columns("conversations")}
     assert "colour" not in columns
@@ -168,7 +182,7 @@ async def test_a_migration_that_breaks_references_is_rolled_back(sqlite_url: str
     with pytest.raises(StorageCorrupt):
         await schema.upgrade(sqlite_url)
     assert scalar(sqlite_url, "SELECT count(*) FROM conversations") == 1
-    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == HEAD
 
 
 async def test_somebody_else_s_database_is_not_taken_over(blank_sqlite_url: str, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.errors import InvalidPolicy
 from app.domain.verdicts import Action, Checked, Stage
 from app.safety.filter import ContentFilter
 from app.safety.policy import Layer, PhraseList, Policy, Rule, layered, make_policy, weakened
-from app.safety.policy_file import InvalidPolicy, lay_over, load_policy
+from app.safety.policy_file import lay_over, load_policy
 
 CATEGORIES = ("drugs", "fraud", "hate")
 SCORES = (0.0, 0.2, 0.5, 0.8, 1.0)

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.errors import InvalidPolicy
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
 from app.safety.policy import PhraseList, Rule, make_policy
-from app.safety.policy_file import InvalidPolicy, load_policy
+from app.safety.policy_file import load_policy
 
 _RULE = """
 [[rules]]

@@ -26,7 +26,7 @@ from app.safety.detector import Scan
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
 from app.services.chat import MAX_CHARACTERS, ApiQuestion, Question, can_repeat
-from tests.fakes.house import House, make_house, released, rule
+from tests.fakes.house import FILTER, House, make_house, released, rule
 
 BAD = "haina-blocked-test-phrase"
 
@@ -305,7 +305,7 @@ async def test_a_phrase_across_the_cut_of_a_continued_answer_is_seen() -> None:
     await _until(lambda: bool(turn.pieces))
     cut = await house.answer(asked)
     assert cut.text == "so "  # what may become the phrase was held back
-    continued = house.chat._filter.continued(joined([cut.text, ReleasedText(half)]), stage=Stage.OUTPUT)
+    continued = FILTER.continued(joined([cut.text, ReleasedText(half)]), stage=Stage.OUTPUT)
     assert [type(event) for event in await continued.feed(BAD[12:] + " more")] == [Cut]
 
 

@@ -9,6 +9,10 @@ from app.safety.filter import ContentFilter
 from app.safety.policy import make_policy
 from app.safety.policy_file import load_policy
 from app.services.moderation import Moderation
+from tests.fakes.filters import OneFilter
+from tests.fakes.house import make_account
+
+ANN = make_account("ann")
 
 
 class Broken:
@@ -21,16 +25,17 @@ class Broken:
 
 
 async def test_each_text_has_its_decision_in_its_stage() -> None:
-    moderation = Moderation(ContentFilter(load_policy()))
-    calm, bad = await moderation.judge(["\ud800 hello", "haina-blocked-test-phrase"], stage=Stage.OUTPUT)
+    moderation = Moderation(OneFilter(ContentFilter(load_policy())))
+    judged = await moderation.judge(ANN, ["\ud800 hello", "haina-blocked-test-phrase"], stage=Stage.OUTPUT)
+    calm, bad = judged.decisions
     assert (calm.action, bad.action) == (Action.ALLOW, Action.REFUSE)
     assert {calm.stage, bad.stage} == {Stage.OUTPUT}
-    assert calm.policy == bad.policy == moderation.policy
+    assert calm.policy == bad.policy == judged.policy
     assert calm.id != bad.id
-    assert {"test", "weapons", "personal_data"} <= moderation.categories
+    assert {"test", "weapons", "personal_data"} <= judged.categories
 
 
 async def test_a_filter_with_a_part_that_failed_gives_no_verdict() -> None:
-    moderation = Moderation(ContentFilter(make_policy("bare"), detectors=[Broken()]))
+    moderation = Moderation(OneFilter(ContentFilter(make_policy("bare"), detectors=[Broken()])))
     with pytest.raises(SafetyUnavailable):
-        await moderation.judge(["hello"], stage=Stage.INPUT)
+        await moderation.judge(ANN, ["hello"], stage=Stage.INPUT)

@@ -15,6 +15,7 @@ from app.safety.policy_file import load_policy
 from app.services.accounts import operator
 from app.services.prompt_library import PromptLibrary, require_clean
 from prompts import library
+from tests.fakes.filters import OneFilter
 from tests.fakes.memory_storage import MemoryStorage
 
 BLOCKED = "haina-blocked-test-phrase"
@@ -41,7 +42,7 @@ LETTER = TemplateFile(
 
 @pytest.fixture
 async def prompts() -> PromptLibrary:
-    prompts = PromptLibrary(MemoryStorage(), content_filter=FILTER)
+    prompts = PromptLibrary(MemoryStorage(), filters=OneFilter(FILTER))
     await prompts.import_files(operator(), [LETTER])
     return prompts
 
@@ -182,7 +183,7 @@ async def test_a_policy_that_refuses_a_built_in_template_leaves_that_one_out_and
         'phrases = ["proofreader"]\n',
         encoding="utf-8",
     )
-    prompts = PromptLibrary(MemoryStorage(), content_filter=ContentFilter(load_policy(policy)))
+    prompts = PromptLibrary(MemoryStorage(), filters=OneFilter(ContentFilter(load_policy(policy))))
     assert await prompts.import_built_in() == len(library.built_in()) - 2
     with pytest.raises(NotFound):
         await prompts.export(operator(), "proofreader-en")
