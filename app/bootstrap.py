@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from app import logs
 from app.domain.errors import ChatError, InvalidPolicy, StorageFailure, StorageFull, StorageReadOnly
 from app.domain.models import now
-from app.domain.ports import Engine, Filters, PromptFormat, Storage
+from app.domain.ports import Engine, Filter, Filters, PromptFormat, Storage
+from app.domain.verdicts import Stage
 from app.engines.chat_completions import ChatCompletionsEngine
 from app.engines.completions import CompletionsEngine
 from app.engines.script_file import load_script
@@ -28,9 +29,9 @@ from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
 from app.safety.policy import Policy
-from app.safety.policy_file import PolicyFile
+from app.safety.policy_file import PolicyFile, load_policy
 from app.safety.shelf import FilterShelf
-from app.services.accounts import AccountDesk
+from app.services.accounts import AccountDesk, operator
 from app.services.answering import Answering
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
@@ -40,6 +41,7 @@ from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.replay import Comparison, Replay, ReplayDesk
 from app.services.services import Services
 from app.services.stats import Stats
 from app.services.turns import Journal, Turns
@@ -81,6 +83,8 @@ class Desks:
     accounts: AccountDesk
     prompts: PromptLibrary
     policies: PolicyDesk
+    replays: ReplayDesk
+    filters: Filters
 
 
 @asynccontextmanager
@@ -96,7 +100,8 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
         filters = await _filters(storage, settings)
         policies = PolicyDesk(storage, filters=filters)
         prompts = PromptLibrary(storage, filters=filters)
-        yield Desks(accounts=AccountDesk(storage), prompts=prompts, policies=policies)
+        replays = ReplayDesk(storage, filters=filters)
+        yield Desks(accounts=AccountDesk(storage), prompts=prompts, policies=policies, replays=replays, filters=filters)
     finally:
         await storage.close()
 
@@ -259,6 +264,30 @@ async def assessed(
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
+async def replayed(
+    settings: Settings,
+    *,
+    policy: Path | None = None,
+    layer: tuple[str, str] | None = None,
+    days: int = 30,
+    banks: Sequence[str] = (),
+) -> Replay:
+    """Return what a draft – a policy file, or a layer's name and text – would decide otherwise than what is in force.
+
+    The texts are the messages of the last days, or the questions of banks.
+    Raises InvalidSettings, InvalidInput, InvalidPolicy, StorageFailure, SafetyUnavailable.
+    """
+    async with open_desks(settings) as desks:
+        other: Filter = await desks.filters.draft(*layer) if layer else ContentFilter(load_policy(policy))
+        if not banks:
+            return await desks.replays.against(operator(), other, days=days)
+        comparison = Comparison(live=desks.filters.site, draft=other)
+        for bank in read_banks(banks, policy=policy_of(settings)):
+            for number, question in enumerate(bank.questions, 1):
+                await comparison.read(question.text, stage=Stage.INPUT, source=f"{bank.name} {number}")
+        return comparison.result()
+
+
 def _services(storage: Storage, filters: Filters, engine: Engine) -> tuple[Services, Journal, Answering]:
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
@@ -278,6 +307,7 @@ def _services(storage: Storage, filters: Filters, engine: Engine) -> tuple[Servi
         overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, filters=filters),
         policies=PolicyDesk(storage, filters=filters),
         prompts=PromptLibrary(storage, filters=filters),
+        replays=ReplayDesk(storage, filters=filters),
         queue=queue,
         stats=stats,
         engine=engine,

@@ -51,6 +51,8 @@ app = typer.Typer(
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 prompts_app = typer.Typer(help="Prompt templates without a browser.", no_args_is_help=True)
 safety_app = typer.Typer(help="The content filter.", no_args_is_help=True)
+layer_app = typer.Typer(help="Layers over the policy file, kept in the database.", no_args_is_help=True)
+safety_app.add_typer(layer_app, name="layer")
 admin_app = typer.Typer(help="Accounts and API keys without a browser.", no_args_is_help=True)
 db_app = typer.Typer(help="The database.", no_args_is_help=True)
 for name, group in (
@@ -331,6 +333,94 @@ def safety_check(
         raise typer.Exit(FOUND)
 
 
+@safety_app.command("replay")
+def safety_replay(
+    draft: Annotated[Path, typer.Argument(help="A policy file; with --layer, the text of a layer.")],
+    layer: Annotated[str, typer.Option(help="The layer that the draft is for; the live one stays as it is.")] = "",
+    days: Annotated[int, typer.Option(help="Messages of so many last days.", min=1, max=365)] = 30,
+    bank: Annotated[list[str] | None, typer.Option(help="A question bank in place of the messages kept.")] = None,
+    as_format: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
+) -> None:
+    """Tell what a draft policy would decide differently about the messages kept, or about question banks."""
+    from app.bootstrap import replayed  # noqa: PLC0415
+    from app.services.replay_report import render  # noqa: PLC0415 - as above
+
+    chosen = {"layer": (layer, _text_of(draft))} if layer else {"policy": draft}
+    replay = asyncio.run(replayed(_settings(), **chosen, days=days, banks=bank or ()))
+    typer.echo(render(replay, as_format=as_format), nl=False)
+
+
+@layer_app.command("list")
+def layer_list() -> None:
+    """List the layers of the policy and the version of each that is in force."""
+
+    async def work(desks: "Desks") -> None:
+        typer.echo(f"in force for everybody: {desks.policies.policy}")
+        for version in await desks.policies.layers(operator()):
+            made = f"{version.created_at:%Y-%m-%d %H:%M}\t{version.author}\t{version.message}"
+            typer.echo(f"{version.layer}\tv{version.number}\t{made}")
+
+    _with_desks(work)
+
+
+@layer_app.command("show")
+def layer_show(
+    name: str, number: Annotated[int, typer.Option(help="A version; the one in force if left out.", min=0)] = 0
+) -> None:
+    """Print the text of a layer."""
+
+    async def work(desks: "Desks") -> None:
+        for version in await desks.policies.versions(operator(), name):
+            if version.number == number if number else version.is_live:
+                typer.echo(version.text, nl=not version.text.endswith("\n"))
+                return
+        raise NotFound(f"layer {name} has no version {number}", kind="policy")
+
+    _with_desks(work)
+
+
+@layer_app.command("save")
+def layer_save(
+    name: Annotated[str, typer.Argument(help="The layer; `site` is everybody's.")],
+    file: Path,
+    message: Annotated[str, typer.Option("--message", "-m", help="What changed, and why.")],
+) -> None:
+    """Put a new version of a layer in force, also in a server that runs."""
+    text = _text_of(file)
+
+    async def work(desks: "Desks") -> None:
+        version = await desks.policies.publish(operator(), name, text, message=message)
+        typer.echo(f"{name} v{version.number} is in force: {desks.policies.policy}")
+
+    _with_desks(work)
+
+
+@layer_app.command("live")
+def layer_live(name: str, number: int) -> None:
+    """Put an older version of a layer in force again."""
+
+    async def work(desks: "Desks") -> None:
+        version = await desks.policies.set_live(operator(), name, number=number)
+        typer.echo(f"{name} v{version.number} is in force: {desks.policies.policy}")
+
+    _with_desks(work)
+
+
+@layer_app.command("give")
+def layer_give(
+    account: str,
+    names: Annotated[list[str] | None, typer.Argument(help="Layers, from the bottom; none takes them away.")] = None,
+) -> None:
+    """Lay layers over the policy for an account and its keys."""
+
+    async def work(desks: "Desks") -> None:
+        owner = await desks.accounts.by_name(operator(), account)
+        kept = await desks.accounts.give_layers(operator(), " ".join(names or ()), account=owner)
+        typer.echo(f"{account}: {kept or 'no layer'}")
+
+    _with_desks(work)
+
+
 @safety_app.command("eval")
 def safety_eval(
     banks: Annotated[
@@ -487,6 +577,14 @@ def _about(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def _text_of(file: Path) -> str:
+    with _about(file):
+        try:
+            return file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{file}: not UTF-8") from None
 
 
 def _lines_of(file: Path | None) -> Iterator[str]:

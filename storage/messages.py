@@ -176,6 +176,17 @@ class SqlMessages:
             await self.finish(answer.id, state=MessageState.INTERRUPTED, text=answer.text, finished_at=at)
         return len(answers)
 
+    async def recent(self, *, since: datetime, before: str | None = None, limit: int = 200) -> Sequence[Message]:
+        """Those that have a text and are final, newest first."""
+        query = _MESSAGE.select().where(
+            MessageRow.created_at >= since,
+            MessageRow.state != MessageState.RUNNING,
+            MessageRow.text != ReleasedText(""),
+        )
+        if before is not None:
+            query = query.where(MessageRow.n < select(MessageRow.n).where(MessageRow.id == before).scalar_subquery())
+        return _MESSAGE.all(await self._connection.execute(query.order_by(MessageRow.n.desc()).limit(limit)))
+
     async def counts(self, *, since: datetime) -> Mapping[MessageState, int]:
         """Return how many answers of each state were begun since."""
         query = (

@@ -283,6 +283,10 @@ class Messages(Protocol):
         """Close every running answer as `interrupted` with the parts that were saved; return how many."""
         ...
 
+    async def recent(self, *, since: datetime, before: str | None = None, limit: int = 200) -> Sequence[Message]:
+        """Those of everybody that have a text and are final, newest first; `before` is the id to go on from."""
+        ...
+
     async def counts(self, *, since: datetime) -> Mapping[MessageState, int]:
         """How many answers of each state there are."""
         ...

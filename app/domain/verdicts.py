@@ -21,6 +21,11 @@ def joined(pieces: Iterable[ReleasedText]) -> ReleasedText:
     return ReleasedText("".join(pieces))
 
 
+def excerpt(text: ReleasedText, start: int, end: int) -> ReleasedText:
+    """Return a part of a text: what may be shown as a whole may be shown in part."""
+    return ReleasedText(text[max(0, start) : end])
+
+
 class Stage(StrEnum):
     """Where a text is on its way; policies differ by stage."""
 

@@ -178,6 +178,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "API 密钥缺失、无效或已被撤销。",
     },
     "not_found": {"en": "There is no such {kind}, or it is not yours.", "zh": "没有这个{kind}，或者它不属于你。"},
+    "not_found.policy": {
+        "en": "There is no such policy layer, or no such version of it.",
+        "zh": "没有这个策略层或版本。",
+    },
     "not_found.page": {"en": "There is no such page.", "zh": "没有这个页面。"},
     "model_not_found": {
         "en": "There is no model named {model}. /v1/models lists what may be asked for.",
@@ -199,8 +203,8 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
     "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
     "conflict.version": {
-        "en": "Somebody saved a newer version of this template. Reload and look at it first.",
-        "zh": "有人保存了更新的模板版本，请刷新后查看。",
+        "en": "Somebody saved a newer version of this. Reload and look at it first.",
+        "zh": "有人保存了更新的版本，请刷新后查看。",
     },
     "rate_limit_exceeded": {
         "en": "The model is answering others and the queue is full. Try again in {retry_after_s:.0f} s.",

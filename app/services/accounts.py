@@ -19,7 +19,7 @@ from pwdlib import PasswordHash
 
 from app.domain.errors import AccessDenied, Conflict, InvalidApiKey, InvalidInput, NotFound
 from app.domain.models import Account, AccountRole, ApiKey, Session, new_id, now
-from app.domain.ports import Storage
+from app.domain.ports import SITE_LAYER, Storage
 from app.services.turns import Turns
 
 log = structlog.get_logger()
@@ -300,6 +300,30 @@ class AccountDesk:
         require_admin(admin)
         async with self._storage.read() as unit:
             return await unit.accounts.keys(account_id)
+
+    async def give_layers(
+        self, admin: Account, names: str, *, account: Account | None = None, key_id: str | None = None
+    ) -> str:
+        """Lay these layers, from the bottom, over the site's filter policy for an account, or over that for a key.
+
+        Returns the names as they are kept. Raises AccessDenied, NotFound where there is no such layer, account or key.
+        """
+        require_admin(admin)
+        wanted = names.split()
+        async with self._storage.write() as unit:
+            known = {version.layer for version in await unit.policies.live()} - {SITE_LAYER}
+            if not set(wanted) <= known or len(set(wanted)) < len(wanted):
+                raise NotFound(kind="policy")
+            kept = " ".join(wanted)
+            if account is not None:
+                await unit.accounts.set_policy_layers(account.id, kept)
+            if key_id is not None:
+                if all(key.id != key_id for key in await unit.accounts.keys()):
+                    raise NotFound(kind="key")
+                await unit.accounts.set_key_policy_layers(key_id, kept)
+            await unit.commit()
+        self._cache.clear()
+        return kept
 
     async def revoke_key(self, admin: Account, key_id: str) -> None:
         """Make a key useless, from now on.

@@ -124,17 +124,6 @@ class PolicyDesk:
         await self.refresh()
         return version
 
-    async def require(self, admin: Account, names: str) -> str:
-        """Return names of layers as they are kept: known ones, from the bottom, separated by blanks.
-
-        Raises AccessDenied, NotFound.
-        """
-        known = {version.layer for version in await self.layers(admin)} - {SITE_LAYER}
-        wanted = names.split()
-        if not set(wanted) <= known or len(set(wanted)) < len(wanted):
-            raise NotFound(kind="policy")
-        return " ".join(wanted)
-
     async def refresh(self) -> None:
         """Put in force what the database holds, if it is not yet.
 

@@ -12,6 +12,7 @@ from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.replay import ReplayDesk
 from app.services.stats import Stats
 
 
@@ -27,6 +28,7 @@ class Services:
     overview: OverviewDesk
     policies: PolicyDesk
     prompts: PromptLibrary
+    replays: ReplayDesk
     queue: FairQueue
     stats: Stats
     engine: Engine

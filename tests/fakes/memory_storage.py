@@ -337,6 +337,12 @@ class MemoryMessages:
             await self.finish(message.id, state=MessageState.INTERRUPTED, text=text, finished_at=at)
         return len(running)
 
+    async def recent(self, *, since: datetime, before: str | None = None, limit: int = 200) -> Sequence[Message]:
+        ids = list(self._state.messages)
+        older = ids if before is None else ids[: ids.index(before)] if before in ids else []
+        found = [self._state.messages[one] for one in reversed(older)]
+        return [one for one in found if one.created_at >= since and one.state.is_final and one.text][:limit]
+
     async def counts(self, *, since: datetime) -> Mapping[MessageState, int]:
         rows = self._state.messages.values()
         return Counter(one.state for one in rows if one.role is Role.ASSISTANT and one.created_at >= since)

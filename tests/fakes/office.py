@@ -20,6 +20,7 @@ from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.replay import ReplayDesk
 from app.services.services import Services
 from app.services.stats import Stats
 from tests.fakes.memory_storage import MemoryStorage
@@ -76,6 +77,7 @@ class Office:
             overview=overview,
             policies=PolicyDesk(self.storage, filters=self.filters),
             prompts=self.prompts,
+            replays=ReplayDesk(self.storage, filters=self.filters),
         )
         self.services = cast("Services", parts)
         self._ask = endpoint(self.services)

@@ -652,6 +652,29 @@ class TestTemplates:
             assert await unit.templates.version("t-v1") == version(1)
 
 
+class TestRecentMessages:
+    async def test_they_are_everybody_s_with_a_text_and_final_newest_first(self, storage: Storage) -> None:
+        messages = [
+            question("q1"),
+            answer("a1", parent_id="q1", state=MessageState.COMPLETE, text=ReleasedText("one")),
+            question("q2", parent_id="a1"),
+            answer("a2", parent_id="q2", state=MessageState.BLOCKED, text=NOTHING),
+            question("q3", parent_id="a2"),
+            answer("a3", parent_id="q3", state=MessageState.RUNNING),
+        ]
+        await seed(storage, *messages)
+        async with storage.write() as unit:
+            await unit.messages.add_parts([part("a3", 0, "still")])
+            await unit.commit()
+        async with storage.read() as unit:
+            recent = unit.messages.recent
+            assert [one.id for one in await recent(since=AT - MINUTE)] == ["q3", "q2", "a1", "q1"]
+            assert [one.id for one in await recent(since=AT - MINUTE, limit=2)] == ["q3", "q2"]
+            assert [one.id for one in await recent(since=AT - MINUTE, before="q2")] == ["a1", "q1"]
+            assert [one.id for one in await recent(since=AT - MINUTE, before="unknown")] == []
+            assert [one.id for one in await recent(since=AT + timedelta(days=1))] == []
+
+
 class TestPolicies:
     async def test_versions_come_back_newest_first_and_the_live_ones_by_layer(self, storage: Storage) -> None:
         async with storage.write() as unit:

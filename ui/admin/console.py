@@ -18,6 +18,7 @@ from ui.admin.hits import HitsPage
 from ui.admin.keys import KeysPage
 from ui.admin.markup import draw
 from ui.admin.overview import OverviewPage
+from ui.admin.policies import PoliciesPage, PolicyPage
 from ui.admin.prompt import PromptPage
 from ui.admin.prompts import PromptsPage
 from ui.admin.users import UsersPage
@@ -58,9 +59,11 @@ class Console:
         self.pages: dict[str, Page] = {
             "frame": Frame(),
             "overview": OverviewPage(services.overview),
-            "users": UsersPage(services.accounts),
-            "keys": KeysPage(services.accounts),
+            "users": UsersPage(services.accounts, policies=services.policies),
+            "keys": KeysPage(services.accounts, policies=services.policies),
             "hits": HitsPage(services.hits, accounts=services.accounts),
+            "policies": PoliciesPage(services.policies),
+            "policy": PolicyPage(services.policies, replays=services.replays),
             "prompts": PromptsPage(services.prompts),
             "prompt": PromptPage(services.prompts),
         }
@@ -80,7 +83,7 @@ class Console:
 class Frame:
     """What stands around every page: the rail."""
 
-    pages = ("overview", "users", "keys", "hits", "prompts")
+    pages = ("overview", "users", "keys", "hits", "policies", "prompts")
     """In the rail's order."""
 
     def __init__(self) -> None:

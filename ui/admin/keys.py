@@ -1,7 +1,9 @@
 """API keys: who may call `/v1`. A key's secret is shown once, when it is made."""
 
 from app.domain.errors import NotFound
+from app.domain.ports import SITE_LAYER
 from app.services.accounts import AccountDesk
+from app.services.policies import PolicyDesk
 from ui.admin.call import Fields, Reply, Visitor
 from ui.admin.markup import draw
 from ui.admin.names import names_of_accounts
@@ -11,11 +13,14 @@ from ui.admin.words import say
 class KeysPage:
     """The list of keys, making and revoking."""
 
-    def __init__(self, accounts: AccountDesk) -> None:
+    def __init__(self, accounts: AccountDesk, *, policies: PolicyDesk) -> None:
         """All is decided in the service."""
         self._accounts = accounts
+        self._policies = policies
         self.handlers = {
             "show": self.show,
+            "ask_layers": self.ask_layers,
+            "give_layers": self.give_layers,
             "ask_make": self.ask_make,
             "make": self.make,
             "ask_revoke": self.ask_revoke,
@@ -61,3 +66,26 @@ class KeysPage:
         """Make a key useless."""
         await self._accounts.revoke_key(visitor.account, fields.text("id"))
         return Reply(go="keys", said=say("keys.revoked", language=visitor.language))
+
+    async def ask_layers(self, visitor: Visitor, fields: Fields) -> Reply:
+        """Open the form for a key's policy layers. Raises NotFound."""
+        keys = await self._accounts.keys(visitor.account)
+        key = next((key for key in keys if key.id == fields.text("id")), None)
+        if key is None:
+            raise NotFound(kind="key")
+        known = [one.layer for one in await self._policies.layers(visitor.account) if one.layer != SITE_LAYER]
+        dialog = draw(
+            "layers_give.html",
+            language=visitor.language,
+            page="keys",
+            id=key.id,
+            name=key.name,
+            now=key.policy_layers,
+            known=known,
+        )
+        return Reply(dialog=dialog)
+
+    async def give_layers(self, visitor: Visitor, fields: Fields) -> Reply:
+        """Lay layers over the policy for a key. Raises NotFound where there is no such layer or key."""
+        names = await self._accounts.give_layers(visitor.account, fields.text("layers"), key_id=fields.text("id"))
+        return Reply(go="keys", said=say("layers.given", language=visitor.language, names=names or "–"))

@@ -2,7 +2,9 @@
 
 from app.domain.errors import InvalidInput
 from app.domain.models import AccountRole
+from app.domain.ports import SITE_LAYER
 from app.services.accounts import MIN_PASSWORD, AccountDesk
+from app.services.policies import PolicyDesk
 from ui.admin.call import Fields, Reply, Visitor
 from ui.admin.links import link
 from ui.admin.markup import draw
@@ -15,11 +17,14 @@ _ROLES = (AccountRole.USER, AccountRole.ADMIN)
 class UsersPage:
     """The list of accounts, and what an admin does with one."""
 
-    def __init__(self, accounts: AccountDesk) -> None:
+    def __init__(self, accounts: AccountDesk, *, policies: PolicyDesk) -> None:
         """All is decided in the service."""
         self._accounts = accounts
+        self._policies = policies
         self.handlers = {
             "show": self.show,
+            "ask_layers": self.ask_layers,
+            "give_layers": self.give_layers,
             "ask_add": self.ask_add,
             "add": self.add,
             "ask_suspend": self.ask_suspend,
@@ -80,3 +85,24 @@ class UsersPage:
         account = await self._accounts.suspend(visitor.account, fields.text("name"), is_suspended=is_suspended)
         key = "users.suspended" if is_suspended else "users.taken_back"
         return Reply(go="users", said=say(key, language=visitor.language, name=account.name))
+
+    async def ask_layers(self, visitor: Visitor, fields: Fields) -> Reply:
+        """Open the form for an account's policy layers. Raises NotFound."""
+        account = await self._accounts.by_name(visitor.account, fields.text("name"))
+        known = [one.layer for one in await self._policies.layers(visitor.account) if one.layer != SITE_LAYER]
+        dialog = draw(
+            "layers_give.html",
+            language=visitor.language,
+            page="users",
+            id=account.name,
+            name=account.name,
+            now=account.policy_layers,
+            known=known,
+        )
+        return Reply(dialog=dialog)
+
+    async def give_layers(self, visitor: Visitor, fields: Fields) -> Reply:
+        """Lay layers over the policy for an account. Raises NotFound where there is no such layer or account."""
+        account = await self._accounts.by_name(visitor.account, fields.text("id"))
+        names = await self._accounts.give_layers(visitor.account, fields.text("layers"), account=account)
+        return Reply(go="users", said=say("layers.given", language=visitor.language, names=names or "–"))

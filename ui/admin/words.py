@@ -197,6 +197,110 @@ CONSOLE: Mapping[str, Mapping[Language, str]] = {
     "action.mask": {"en": "Masked", "zh": "遮盖"},
     "action.refuse": {"en": "Refused", "zh": "拒绝"},
     "action.handoff": {"en": "Handed over", "zh": "转人工"},
+    # Filter policies
+    "policies.title": {"en": "Filter", "zh": "过滤策略"},
+    "policies.sentence": {
+        "en": (
+            "What the content filter does, in layers: the policy file, a layer for everybody, and "
+            "layers for some accounts and API keys."
+        ),
+        "zh": "内容过滤器的行为由多层组成：策略文件、对所有人生效的一层，以及给部分账号和 API 密钥的层。",
+    },
+    "policies.add": {"en": "New layer", "zh": "新建一层"},
+    "policies.fault": {
+        "en": "The newest state cannot be put in force; what was in force stays.",
+        "zh": "最新的内容无法生效，继续沿用之前的策略。",
+    },
+    "policies.in_force": {"en": "In force for everybody", "zh": "对所有人生效"},
+    "policies.layers": {"en": "Layers", "zh": "策略层"},
+    "policies.layer": {"en": "Layer", "zh": "策略层"},
+    "policies.for": {"en": "For", "zh": "适用于"},
+    "policies.everybody": {"en": "everybody", "zh": "所有人"},
+    "policies.given": {"en": "accounts and keys it is given to", "zh": "被指定的账号和密钥"},
+    "policies.version": {"en": "In force", "zh": "生效版本"},
+    "policies.changed": {"en": "Since", "zh": "生效时间"},
+    "policies.no_site": {
+        "en": "No layer for everybody yet: the policy file alone decides.",
+        "zh": "还没有对所有人生效的层，目前只由策略文件决定。",
+    },
+    "policies.no_site_hint": {
+        "en": "Rules, lists and phrases of your own go into one. Try a new rule with shadow = true first.",
+        "zh": "自己的规则、词表和短语可以写在其中。新规则可先用 shadow = true 试运行。",
+    },
+    "policies.write_site": {"en": "Write it", "zh": "开始编写"},
+    "policies.name": {"en": "Name", "zh": "名称"},
+    "policies.name_hint": {"en": "Lower-case letters, digits and hyphens.", "zh": "小写字母、数字和连字符。"},
+    "policies.go_on": {"en": "Go on", "zh": "继续"},
+    "policy.back": {"en": "Filter", "zh": "过滤策略"},
+    "policy.site_sentence": {
+        "en": "Lies over the policy file, for everybody.",
+        "zh": "覆盖在策略文件之上，对所有人生效。",
+    },
+    "policy.sentence": {
+        "en": "Lies over the site's policy, for the accounts and API keys it is given to.",
+        "zh": "覆盖在站点策略之上，对被指定的账号和 API 密钥生效。",
+    },
+    "policy.editing_live": {"en": "Version {number}, in force.", "zh": "版本 {number}，正在生效。"},
+    "policy.editing": {"en": "Version {number}, an older one.", "zh": "版本 {number}，较早的版本。"},
+    "policy.text": {"en": "Rules and lists, as TOML", "zh": "规则和词表（TOML）"},
+    "policy.text_hint": {
+        "en": (
+            "What it says about a category takes the place of what lies below; lists are added. What "
+            "is locked below can only be made stricter."
+        ),
+        "zh": "这里对某一类别的规定会取代下层的规定，词表则会叠加。下层锁定的内容只能收紧，不能放宽。",
+    },
+    "policy.days": {"en": "Days to run dry", "zh": "试运行的天数"},
+    "policy.days_hint": {
+        "en": "Messages of so many last days are judged again before anything changes.",
+        "zh": "在生效之前，用新策略重新判断最近这些天的消息。",
+    },
+    "policy.review": {"en": "Run dry and review", "zh": "试运行并检查"},
+    "policy.review_title": {"en": "Version {number}", "zh": "版本 {number}"},
+    "policy.same_text": {"en": "The two are the same.", "zh": "两者相同。"},
+    "policy.dry_run": {"en": "Dry run", "zh": "试运行"},
+    "policy.no_texts": {
+        "en": "There are no messages of the last {days} days to try it on.",
+        "zh": "最近 {days} 天没有可用于试运行的消息。",
+    },
+    "policy.no_change": {
+        "en": "All {texts} messages of the last {days} days would be judged as they are now.",
+        "zh": "最近 {days} 天的 {texts} 条消息，判断结果都不变。",
+    },
+    "policy.changes": {
+        "en": "{changed} of {texts} messages of the last {days} days would be judged differently.",
+        "zh": "最近 {days} 天的 {texts} 条消息中，有 {changed} 条的判断会改变。",
+    },
+    "policy.was": {"en": "Now", "zh": "现在"},
+    "policy.would_be": {"en": "Then", "zh": "之后"},
+    "policy.count": {"en": "Messages", "zh": "消息数"},
+    "policy.samples": {"en": "Samples ({n})", "zh": "示例（{n}）"},
+    "policy.partial": {
+        "en": "Only the newest {texts} were read; haina safety replay reads all.",
+        "zh": "只检查了最新的 {texts} 条；haina safety replay 可检查全部。",
+    },
+    "policy.dry_run_note": {
+        "en": "What was refused is not kept, so this shows what would be stopped anew, not what would be let through.",
+        "zh": "被拒绝的内容没有保存，因此这里只显示会新拦下什么，不显示会放行什么。",
+    },
+    "policy.publish": {"en": "Put version {number} in force", "zh": "让版本 {number} 生效"},
+    "policy.published": {"en": "Version {number} is in force.", "zh": "版本 {number} 已生效。"},
+    "policy.no_versions": {"en": "None yet.", "zh": "还没有。"},
+    "policy.is_live": {"en": "in force", "zh": "生效中"},
+    "policy.set_live": {"en": "Put in force", "zh": "恢复生效"},
+    "policy.live_title": {"en": "Put version {number} in force?", "zh": "让版本 {number} 生效？"},
+    "policy.live_sentence": {
+        "en": "It judges whatever begins from now on; answers that are being written keep theirs.",
+        "zh": "对此后开始的内容生效；正在生成的回答仍用原来的策略。",
+    },
+    "policy.now_live": {"en": "Version {number} is in force again.", "zh": "版本 {number} 已重新生效。"},
+    "layers.do": {"en": "Policy", "zh": "策略"},
+    "layers.give_title": {"en": "Policy layers of {name}", "zh": "{name} 的策略层"},
+    "layers.names": {"en": "Layers, from the bottom, separated by blanks", "zh": "策略层，自下而上，用空格隔开"},
+    "layers.hint": {"en": "There are: {known}", "zh": "现有：{known}"},
+    "layers.none": {"en": "There are none yet; make one under Filter.", "zh": "还没有，可在“过滤策略”中新建。"},
+    "layers.give": {"en": "Give", "zh": "指定"},
+    "layers.given": {"en": "Policy layers: {names}", "zh": "策略层：{names}"},
     # Prompts
     "prompts.title": {"en": "Prompts", "zh": "提示词"},
     "prompts.sentence": {

@@ -377,3 +377,70 @@ async def test_whatever_people_typed_is_escaped_everywhere(language: Language) -
         assert "<script" not in markup, (page, action)
         assert "</textarea>&lt;" not in markup, (page, action)
         assert "&lt;script&gt;" in markup, (page, action)
+
+
+TULIPS = """
+[[rules]]
+category = "flowers"
+stages = ["input"]
+action = "refuse"
+
+[[lists]]
+name = "flowers"
+category = "flowers"
+language = "en"
+phrases = ["red tulips"]
+"""
+
+
+async def test_a_policy_layer_is_run_dry_reviewed_published_compared_and_put_back() -> None:
+    office = Office()
+    assert "No layer for everybody yet" in await office.show("policies")
+    assert "还没有对所有人生效的层" in await office.show("policies", language="zh")
+    assert "name=&#34;text&#34;" not in await office.show("policy", layer="site")
+    review = await office.ask("policy", "review", layer="site", text=TULIPS)
+    assert "red tulips" in review.dialog
+    assert "no messages of the last 30 days" in review.dialog
+    assert office.filters.site.policy.startswith("general@")
+    saved = await office.ask("policy", "save", layer="site", text=TULIPS, message="flowers", based_on="0")
+    assert saved.go == "policy?layer=site"
+    assert "Version 1 is in force" in saved.said
+    assert office.filters.site.policy.startswith("site@")
+    clash = await office.ask("policy", "save", layer="site", text="", message="gone", based_on="0")
+    assert clash.is_error
+    await office.ask("policy", "save", layer="site", text="", message="gone", based_on="1")
+    page = await office.show("policy", layer="site")
+    assert "flowers" in page
+    assert "gone" in page
+    assert "red tulips" in (await office.ask("policy", "compare", layer="site", number="2", other="1")).dialog
+    assert "Put version 1 in force?" in (await office.ask("policy", "ask_live", layer="site", number="1")).dialog
+    assert (await office.ask("policy", "set_live", layer="site", number="1")).go == "policy?layer=site"
+    assert "red tulips" in await office.show("policy", layer="site")
+    assert "site" in await office.show("policies")
+
+
+async def test_a_faulty_layer_is_told_with_its_line_and_not_published() -> None:
+    office = Office()
+    for action in ("review", "save"):
+        reply = await office.ask("policy", action, layer="site", text='[[rules]]\ncolour = "x"\n', message="x")
+        assert reply.is_error
+        assert "site:2: rules.1.colour: there is no such key" in reply.said
+    for wrong in ("../x", "", "A"):
+        assert (await office.ask("policies", "add", layer=wrong)).is_error
+    assert (await office.ask("policy", "show", layer="site", number="7")).is_error
+    assert (await office.ask("policies", "add", layer="demo")).go == "policy?layer=demo"
+
+
+async def test_accounts_and_keys_are_given_layers() -> None:
+    office = Office()
+    ann = account("ann")
+    await office.add(ann)
+    key, _ = await office.accounts.make_key(office.root, ann, name="k")
+    await office.ask("policy", "save", layer="demo", text=TULIPS, message="flowers", based_on="0")
+    assert "There are: demo" in (await office.ask("users", "ask_layers", name="ann")).dialog
+    assert (await office.ask("users", "give_layers", id="ann", layers="demo")).go == "users"
+    assert "demo" in await office.show("users")
+    assert (await office.ask("keys", "ask_layers", id=key.id)).dialog
+    assert (await office.ask("keys", "give_layers", id=key.id, layers="demo")).go == "keys"
+    assert (await office.ask("users", "give_layers", id="ann", layers="nothing")).is_error
+    assert (await office.ask("keys", "ask_layers", id="unknown")).is_error

@@ -18,6 +18,7 @@ from app.domain.models import Account, AccountRole, MessageState, Role, new_id, 
 from app.domain.verdicts import Cut, Stage
 from app.safety.policy_file import PolicyFile
 from app.safety.shelf import FilterShelf
+from app.services.accounts import AccountDesk
 from app.services.chat import ApiQuestion, Chat, Question
 from app.services.policies import PolicyDesk
 from tests.fakes.house import House, make_account, make_house, rule
@@ -129,15 +130,29 @@ async def test_a_layer_that_another_one_needs_cannot_be_taken_away(desk: PolicyD
     assert await is_refused(filters, "red tulips")
 
 
-async def test_layers_are_given_by_name(desk: PolicyDesk) -> None:
+async def test_layers_are_given_by_name_to_accounts_and_keys(filters: FilterShelf) -> None:
+    storage = MemoryStorage()
+    desk, accounts = PolicyDesk(storage, filters=filters), AccountDesk(storage)
+    ann = await accounts.create(ROOT, "ann", password="x" * 20, role=AccountRole.USER)
+    key, secret = await accounts.make_key(ROOT, ann, name="k")
+    assert (await accounts.of_key(secret)).policy_layers == ""
     await desk.publish(ROOT, "site", "", message="nothing")
     for name in ("one", "two"):
         await desk.publish(ROOT, name, "", message="nothing")
-    assert await desk.require(ROOT, "  two   one ") == "two one"
-    assert await desk.require(ROOT, " ") == ""
+    assert await accounts.give_layers(ROOT, "  two   one ", account=ann) == "two one"
+    assert (await accounts.by_name(ROOT, "ann")).policy_layers == "two one"
+    assert (await accounts.of_key(secret)).policy_layers == "two one"
+    await accounts.give_layers(ROOT, "one", key_id=key.id)
+    await accounts.give_layers(ROOT, "two", account=ann)
+    assert (await accounts.of_key(secret)).policy_layers == "two one"
+    assert await accounts.give_layers(ROOT, " ", key_id=key.id) == ""
     for names in ("three", "site", "one one", "one,two"):
         with pytest.raises(NotFound):
-            await desk.require(ROOT, names)
+            await accounts.give_layers(ROOT, names, account=ann)
+    with pytest.raises(NotFound):
+        await accounts.give_layers(ROOT, "one", key_id="unknown")
+    with pytest.raises(AccessDenied):
+        await accounts.give_layers(ann, "one", account=ann)
 
 
 async def test_nothing_passes_by_a_layer_that_is_not_there(filters: FilterShelf) -> None:
