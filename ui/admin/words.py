@@ -193,6 +193,7 @@ CONSOLE: Mapping[str, Mapping[Language, str]] = {
     "stage.history": {"en": "history", "zh": "历史"},
     "stage.output": {"en": "answer", "zh": "回答"},
     "stage.export": {"en": "export", "zh": "导出"},
+    "action.allow": {"en": "Passed", "zh": "放行"},
     "action.flag": {"en": "Flagged", "zh": "标记"},
     "action.mask": {"en": "Masked", "zh": "遮盖"},
     "action.refuse": {"en": "Refused", "zh": "拒绝"},
