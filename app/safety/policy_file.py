@@ -19,15 +19,30 @@
     score = 0.8                                          # how sure they are; 1 where it is not said
     fold = true                                          # also b0mb, b.o.m.b and Cyrillic letters that look Latin
     homophones = true                                    # also flags other Chinese characters that sound the same
+    class = "A3.e"                                       # of app.safety.taxonomy, for `haina safety lexicon stats`
+    review_by = 2027-06-30                               # `haina safety lexicon check` reminds
+    short_ok = ["广告"]                                  # Chinese phrases of two characters that were looked at
+
+    [[lists.entries]]                                    # phrases that say who added them; in a file: [[entries]]
+    text = "order at example corp"
+    added = 2026-11-28
+    by = "Ann"
+    source = "ticket 12"                                 # may be left out, as all that follows
+    class = "A3.e"
+    expires = 2027-11-28                                 # from that day on it is not searched any more
+    note = "their summer campaign"
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
-`# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
-wrong is told with its line, and the policy is not taken.
+`# key: value` and then one phrase a line, `+` before those that are allowed; `short_ok` is separated by commas there,
+and it has no entries. Nothing unknown is overlooked: whatever is wrong is told with its line, and the policy is not
+taken.
 """
 
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from datetime import date as Date  # noqa: N812 — a key is called date
 from itertools import pairwise, product
 from math import prod
@@ -38,7 +53,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
-from app.safety.policy import TEST_LISTS, PhraseList, Policy, Rule, make_policy
+from app.safety.policy import TEST_LISTS, PhraseList, Policy, Record, Rule, make_policy
+from app.safety.taxonomy import CLASSES
 
 BUILTIN_POLICY: Final = Path(__file__).parent / "policies" / "general.toml"
 _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
@@ -70,7 +86,14 @@ def _checked(pattern: str) -> str:
     return pattern
 
 
+def _known_class(name: str) -> str:
+    if name not in CLASSES:
+        raise ValueError(f"there is no such class; there are {', '.join(CLASSES)}")
+    return name
+
+
 _Pattern = Annotated[str, AfterValidator(_checked)]
+_ClassName = Annotated[str, AfterValidator(_known_class)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
@@ -86,12 +109,29 @@ class InvalidPolicy(Exception):
         self.faults = faults
 
 
-def load_policy(path: Path | None = None) -> Policy:
+def load_policy(path: Path | None = None, *, today: Date | None = None) -> Policy:
     """Read a policy file and the lists that it names; without a path the built-in policy.
+
+    Entries of lists that have expired by `today` are left out. Raises InvalidPolicy.
+    """
+    return _Loader(path or BUILTIN_POLICY, today=today).load()
+
+
+def read_list(path: Path, *, today: Date | None = None) -> PhraseList:
+    """Read the file of one list, whatever its phrases are worth: `app.safety.lexicon` says that.
 
     Raises InvalidPolicy.
     """
-    return _Loader(path or BUILTIN_POLICY).load()
+    return _list_of(_Source(path), today=today)
+
+
+def builtin_list(name: str) -> Path:
+    """Return the file of a list that is shipped, `builtin:` before its name or not. Raises InvalidPolicy."""
+    path = _BUILTIN_LISTS / f"{name.removeprefix('builtin:')}.toml"
+    known = sorted(_BUILTIN_LISTS.glob("*.toml"))
+    if path not in known:
+        raise InvalidPolicy(f"there is no list {name}; there are {', '.join(file.stem for file in known)}")
+    return path
 
 
 def unique(phrases: Iterable[str]) -> Iterator[str]:
@@ -123,6 +163,27 @@ class _RuleTable(_Table):
         )
 
 
+class _EntryTable(_Table):
+    text: str
+    added: Date
+    by: Annotated[str, Field(min_length=1)]
+    source: str = ""
+    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
+    expires: Date | None = None
+    note: str = ""
+
+    def record(self) -> Record:
+        return Record(
+            text=self.text,
+            added=self.added,
+            by=self.by,
+            source=self.source,
+            safety_class=self.safety_class or "",
+            expires=self.expires,
+            note=self.note,
+        )
+
+
 class _ListTable(_Table):
     name: _Name
     category: _Category | None = None
@@ -138,21 +199,29 @@ class _ListTable(_Table):
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
+    review_by: Date | None = None
+    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
+    short_ok: list[str] = []
+    entries: list[_EntryTable] = []
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if not self.phrases and not self.patterns and not self.allow:
+        if not self.phrases and not self.patterns and not self.allow and not self.entries:
             raise ValueError("the list is empty")
-        if (self.phrases or self.patterns) and self.category is None:
+        if (self.phrases or self.patterns or self.entries) and self.category is None:
             raise ValueError("a list of phrases needs a category")
         return self
 
-    def phrase_list(self) -> PhraseList:
+    def phrase_list(self, *, today: Date | None) -> PhraseList:
+        now = today or datetime.now(tz=UTC).date()
+        records = tuple(entry.record() for entry in self.entries)
+        lasting = (record.text for record in records if not record.is_expired(today=now))
+        made = unique(text for pattern in self.patterns for text in alternatives(pattern))
         return PhraseList(
             name=self.name,
             category=self.category,
             language=self.language,
-            phrases=(*self.phrases, *unique(text for pattern in self.patterns for text in alternatives(pattern))),
+            phrases=(*self.phrases, *lasting, *made),
             allowed=tuple(self.allow),
             action=Action[self.action.upper()] if self.action else None,
             is_firm=self.firm,
@@ -162,6 +231,11 @@ class _ListTable(_Table):
             source=self.source,
             reviewed_on=self.date,
             reviewer=self.reviewer,
+            review_by=self.review_by,
+            safety_class=self.safety_class or "",
+            records=records,
+            patterns=tuple(self.patterns),
+            short_ok=tuple(self.short_ok),
         )
 
 
@@ -185,6 +259,7 @@ class _Source:
     """A file that is being read, and where in it things stand."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.name = path.name
         try:
             self.text = path.read_text(encoding="utf-8-sig")
@@ -228,13 +303,14 @@ class _Source:
 
     def list_text(self) -> dict[str, object]:
         """Parse a `.txt`: `# key: value` lines, then phrases, `+` before the allowed ones."""
-        table: dict[str, object] = {}
+        table: dict[str, str | list[str]] = {}
         phrases: list[str] = []
         allowed: list[str] = []
         for line in (line.strip() for line in self.lines):
             if line.startswith("#") and ":" in line and not phrases and not allowed:
                 key, _, value = line[1:].partition(":")
-                table[key.strip()] = value.strip()
+                words = [word.strip() for word in value.split(",")]
+                table[key.strip()] = words if key.strip() == "short_ok" else value.strip()
             elif line.startswith("+"):
                 allowed.append(line[1:].strip())
             elif line and not line.startswith("#"):
@@ -257,18 +333,24 @@ class _Source:
         numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
         keys = [part for part in place if isinstance(part, str)]
         after = 0
-        if numbered and numbered[0][0] in {"rules", "lists"}:
+        if numbered and numbered[0][0] in {"rules", "lists", "entries"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
         line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
         where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
         return self.at(f"{where}: {reason}" if where else reason, line=line or after or None)
 
 
+def _list_of(source: _Source, *, today: Date | None) -> PhraseList:
+    table = source.list_text() if source.path.suffix == ".txt" else source.toml()
+    return replace(source.read(_ListFile, table).phrase_list(today=today), path=source.path)
+
+
 class _Loader:
     """Reads a policy and everything that it names, and gathers what is wrong with it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, today: Date | None) -> None:
         self._path = path
+        self._today = today
         self._faults: list[str] = []
 
     def load(self) -> Policy:
@@ -277,7 +359,7 @@ class _Loader:
         rules = [table.rule() for table in document.rules]
         lists = [self._read_list(name, policy=source) for name in document.files]
         for number, table in enumerate(document.lists):
-            lists.append(table.phrase_list())
+            lists.append(replace(table.phrase_list(today=self._today), path=self._path))
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
         self._check_names(source, lists=lists)
         self._check_rules(source, rules=rules, lists=lists)
@@ -287,16 +369,15 @@ class _Loader:
 
     def _read_list(self, name: str, *, policy: _Source) -> PhraseList:
         if name.startswith("builtin:"):
-            path = _BUILTIN_LISTS / f"{name.removeprefix('builtin:')}.toml"
-            if not path.is_file():
-                known = ", ".join(sorted(file.stem for file in _BUILTIN_LISTS.glob("*.toml")))
+            try:
+                path = builtin_list(name)
+            except InvalidPolicy as error:
                 line = policy.line_of_phrase(name, occurrence=0)
-                raise InvalidPolicy(policy.at(f"there is no list {name}; there are {known}", line=line))
+                raise InvalidPolicy(policy.at(str(error), line=line)) from None
         else:
             path = self._path.parent / name
         source = _Source(path)
-        table = source.list_text() if path.suffix == ".txt" else source.toml()
-        phrase_list = source.read(_ListFile, table).phrase_list()
+        phrase_list = _list_of(source, today=self._today)
         self._check_phrases(phrase_list, source=source)
         return phrase_list
 
