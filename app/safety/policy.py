@@ -85,6 +85,8 @@ class PhraseList:
     """What some of `phrases` were made from: each counts as one entry, however many phrases it stands for."""
     short_ok: tuple[str, ...] = ()
     """Chinese phrases of two characters that somebody has looked at: `haina safety lexicon check` lets them pass."""
+    redundant_ok: tuple[str, ...] = ()
+    """Phrases that hold another one of the list and are wanted all the same, for a hit names each: likewise."""
     path: Path | None = None
     """The file that it was read from."""
 

@@ -22,6 +22,7 @@
     class = "A3.e"                                       # of app.safety.taxonomy, for `haina safety lexicon stats`
     review_by = 2027-06-30                               # `haina safety lexicon check` reminds
     short_ok = ["广告"]                                  # Chinese phrases of two characters that were looked at
+    redundant_ok = ["buy at example corp now"]           # phrases that hold another one, and are wanted all the same
 
     [[lists.entries]]                                    # phrases that say who added them; in a file: [[entries]]
     text = "order at example corp"
@@ -33,9 +34,9 @@
     note = "their summer campaign"
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
-`# key: value` and then one phrase a line, `+` before those that are allowed; `short_ok` is separated by commas there,
-and it has no entries. Nothing unknown is overlooked: whatever is wrong is told with its line, and the policy is not
-taken.
+`# key: value` and then one phrase a line, `+` before those that are allowed; there `short_ok` and `redundant_ok` are
+separated by commas, and there are no entries. Nothing unknown is overlooked: whatever is wrong is told with its line,
+and the policy is not taken.
 """
 
 import re
@@ -63,6 +64,7 @@ MAX_PHRASE_LENGTH: Final = 200
 
 _DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
 """Categories that are found without a list."""
+_PERMISSIONS: Final = frozenset({"short_ok", "redundant_ok"})
 MAX_ALTERNATIVES: Final = 1000
 """Phrases that a pattern may stand for."""
 
@@ -202,6 +204,7 @@ class _ListTable(_Table):
     review_by: Date | None = None
     safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
     short_ok: list[str] = []
+    redundant_ok: list[str] = []
     entries: list[_EntryTable] = []
 
     @model_validator(mode="after")
@@ -236,6 +239,7 @@ class _ListTable(_Table):
             records=records,
             patterns=tuple(self.patterns),
             short_ok=tuple(self.short_ok),
+            redundant_ok=tuple(self.redundant_ok),
         )
 
 
@@ -310,7 +314,7 @@ class _Source:
             if line.startswith("#") and ":" in line and not phrases and not allowed:
                 key, _, value = line[1:].partition(":")
                 words = [word.strip() for word in value.split(",")]
-                table[key.strip()] = words if key.strip() == "short_ok" else value.strip()
+                table[key.strip()] = words if key.strip() in _PERMISSIONS else value.strip()
             elif line.startswith("+"):
                 allowed.append(line[1:].strip())
             elif line and not line.startswith("#"):
