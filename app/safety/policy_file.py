@@ -279,9 +279,10 @@ class _Source:
         """Return a fault, with its line where one is known."""
         return f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
 
-    def line_of_table(self, name: str, *, number: int) -> int:
-        """Return the line of the `number`th `[[name]]`, from 0; 0 where it is not written so."""
-        headers = [n for n, line in enumerate(self.lines, 1) if line.split("#")[0].strip() == f"[[{name}]]"]
+    def line_of_table(self, name: str, *, number: int, after: int = 0) -> int:
+        """Return the line of the `number`th `[[name]]` after a line, from 0; 0 where it is not written so."""
+        lines = enumerate(self.lines[after:], after + 1)
+        headers = [n for n, line in lines if line.split("#")[0].strip() == f"[[{name}]]"]
         return headers[number] if number < len(headers) else 0
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
@@ -339,6 +340,8 @@ class _Source:
         after = 0
         if numbered and numbered[0][0] in {"rules", "lists", "entries"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
+        for name, number in numbered[1:]:
+            after = self.line_of_table(f"lists.{name}", number=number, after=after) or after
         line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
         where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
         return self.at(f"{where}: {reason}" if where else reason, line=line or after or None)

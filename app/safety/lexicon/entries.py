@@ -13,6 +13,8 @@ from app.safety.policy import PhraseList, Record
 from app.safety.policy_file import alternatives, unique
 
 _STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
+_ASIDE: Final = re.compile(r"\s*(name|category|language|source|reviewer|by|note|class|short_ok|redundant_ok)\s*=")
+"""Keys whose strings are no phrases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +77,18 @@ class Places:
         """Look from the line after `after` on."""
         self._lines: dict[str, list[int]] = defaultdict(list)
         self._taken: dict[str, int] = defaultdict(int)
+        is_aside = False
         for number, line in enumerate(text.split("\n")[after:], after + 1):
-            for phrase in _strings(line) if is_toml else (line.strip().removeprefix("+").strip(),):
-                self._lines[phrase].append(number)
+            if not is_toml:
+                self._lines[line.strip().removeprefix("+").strip()].append(number)
+                continue
+            is_aside = is_aside or bool(_ASIDE.match(line))
+            if not is_aside:
+                for phrase in _strings(line):
+                    self._lines[phrase].append(number)
+            # What is aside is one line, or an array up to its bracket.
+            marks = _STRING.sub("", line)
+            is_aside = is_aside and "]" not in marks and ("[" in marks or "=" not in marks)
 
     def take(self, phrase: str) -> int | None:
         """Return the line on which a phrase is written: the first, and the next one each time it is asked for."""

@@ -317,4 +317,6 @@ def import_list(
     elif done.accepted and into and present:
         files[into] = _merged(present, into, records=done.accepted)
     write_all(files)
+    if not done.refused:
+        refused_path.unlink(missing_ok=True)  # what an earlier import refused is none of this one's
     return done

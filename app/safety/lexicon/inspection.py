@@ -350,32 +350,10 @@ def _beside_each_other(
     candidates: Sequence[Candidate], *, lexicon: Lexicon, faulty: Collection[int]
 ) -> Iterator[Remark]:
     """Yield remarks on entries that another one, or what is allowed, makes useless; on a pattern, if all of it is."""
-    allowed = {one.entry.canonical: one.phrase_list.name for one in candidates if one.entry.is_allowed}
-    lists = {one.phrase_list.name: one.phrase_list for one in candidates}
-    wanted = {(name, squeeze(text)) for name, one in lists.items() for text in one.redundant_ok}
-
-    def look_at(number: int, candidate: Candidate) -> Remark | None:
-        entry = candidate.entry
-        if _is_alone(entry, lexicon=lexicon):
-            return None
-        found = _found_in(entry, lexicon=lexicon)
-        if number not in found:
-            by = allowed.get(entry.canonical)
-            words = f"always excused: the list {by} allows it" if by else "can never be found: no text is read as this"
-            return candidate.remark(Reason.EXCUSED if by else Reason.NEVER, words)
-        if (candidate.phrase_list.name, entry.canonical) in wanted:
-            return None
-        others = (candidates[one] for one in sorted(found - {number}))
-        sound = (other for other in others if id(other.entry) not in faulty)
-        holder = next((other.entry for other in sound if _does_the_same(other, candidate)), None)
-        if holder is None:
-            return None
-        words = f"not needed: it holds {holder.text}, {holder.name}, which is found wherever this is"
-        return replace(candidate.remark(Reason.REDUNDANT, words), other=holder)
-
+    neighbours = _Neighbours(candidates, lexicon=lexicon, faulty=faulty)
     of_patterns: dict[tuple[str, str], list[Remark | None]] = defaultdict(list)
     for number, candidate in enumerate(candidates):
-        remark = None if candidate.entry.is_allowed else look_at(number, candidate)
+        remark = None if candidate.entry.is_allowed else neighbours.look_at(number)
         if candidate.entry.pattern:
             of_patterns[candidate.phrase_list.name, candidate.entry.pattern].append(remark)
         elif remark:
@@ -384,6 +362,39 @@ def _beside_each_other(
         first = remarks[0]
         if first and all(remarks):
             yield replace(first, words=f"all of the pattern is of no use, to begin with this: {first.words}")
+
+
+class _Neighbours:
+    """Entries that stand together."""
+
+    def __init__(self, candidates: Sequence[Candidate], *, lexicon: Lexicon, faulty: Collection[int]) -> None:
+        self._candidates = candidates
+        self._lexicon = lexicon
+        self._faulty = faulty
+        lists = {one.phrase_list.name: one.phrase_list for one in candidates}
+        self._allowed = {one.entry.canonical: one.phrase_list.name for one in candidates if one.entry.is_allowed}
+        self._wanted = {(name, squeeze(text)) for name, one in lists.items() for text in one.redundant_ok}
+
+    def look_at(self, number: int) -> Remark | None:
+        """Return what makes an entry useless."""
+        candidate = self._candidates[number]
+        entry = candidate.entry
+        if _is_alone(entry, lexicon=self._lexicon):
+            return None
+        found = _found_in(entry, lexicon=self._lexicon)
+        if number not in found:
+            by = self._allowed.get(entry.canonical)
+            words = f"always excused: the list {by} allows it" if by else "can never be found: no text is read as this"
+            return candidate.remark(Reason.EXCUSED if by else Reason.NEVER, words)
+        if (candidate.phrase_list.name, entry.canonical) in self._wanted:
+            return None
+        others = (self._candidates[one] for one in sorted(found - {number}))
+        sound = (other for other in others if id(other.entry) not in self._faulty)
+        holder = next((other.entry for other in sound if _does_the_same(other, candidate)), None)
+        if holder is None:
+            return None
+        words = f"not needed: it holds {holder.text}, {holder.name}, which is found wherever this is"
+        return replace(candidate.remark(Reason.REDUNDANT, words), other=holder)
 
 
 def _is_alone(entry: Entry, *, lexicon: Lexicon) -> bool:

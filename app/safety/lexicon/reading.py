@@ -31,8 +31,7 @@ def read_lists(
             return (), tuple(Remark(reason=Reason.UNREADABLE, words=fault) for fault in error.faults)
     for path in map(_path_of, names):
         try:
-            read_text(path)  # says more clearly what is wrong with a file that is no text
-            lists.append(read_list(path, today=today))
+            lists.append(_read(path, today=today))
         except InvalidInput as error:
             remarks.append(Remark(reason=Reason.UNREADABLE, words=error.detail or str(error)))
         except InvalidPolicy as error:
@@ -71,6 +70,12 @@ def policy_lists(policy: Path | None, *, today: date) -> tuple[PhraseList, ...]:
         read_text(policy)
     every = load_policy(policy, today=today).lists
     return tuple(phrase_list for phrase_list in every if phrase_list not in TEST_LISTS)
+
+
+def _read(path: Path, *, today: date) -> PhraseList:
+    if not read_text(path).strip():  # it also says more clearly what is wrong with a file that is no text
+        raise InvalidInput(f"{path}: the file is empty")
+    return read_list(path, today=today)
 
 
 def _path_of(name: str) -> Path:
