@@ -209,6 +209,7 @@ def refused_file(refused: Sequence[Refused]) -> str:
 def write_all(files: Mapping[Path, str]) -> None:
     """Write files, each as a whole: what was there stays until all is on the disk. Raises OSError."""
     done: dict[Path, Path] = {}
+    path = next(iter(files), Path())
     try:
         for path, text in files.items():
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -221,6 +222,9 @@ def write_all(files: Mapping[Path, str]) -> None:
             done[path].chmod(mode)
         for path, temporary in done.items():
             temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # not the copy's name, and a full disk names none
+        raise
     finally:
         for temporary in done.values():
             temporary.unlink(missing_ok=True)

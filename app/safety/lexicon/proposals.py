@@ -119,9 +119,4 @@ def _is_phrase(text: str) -> bool:
 
 
 def _covers(phrase: str, hit: Hit) -> bool:
-    start = hit.text.find(phrase, max(0, hit.end - len(phrase)))
-    while 0 <= start <= hit.start:
-        if start + len(phrase) >= hit.end:
-            return True
-        start = hit.text.find(phrase, start + 1)
-    return False
+    return 0 <= hit.text.find(phrase, max(0, hit.end - len(phrase))) <= hit.start

@@ -38,5 +38,13 @@ def _is_chinese(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     foreign = [char for char in text if not char.isascii()]
-    common = sum("\u4e00" <= char <= "\u9fff" or char in "，。、；：？！“”《》（）" for char in foreign)
-    return common >= _LIKELY * len(foreign)
+    return sum(map(_is_common, foreign)) >= _LIKELY * len(foreign)
+
+
+def _is_common(char: str) -> bool:
+    """Whether a character is one of the 7,000 that came first: accents read as GBK give rare ones."""
+    try:
+        char.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -42,6 +42,7 @@ def unreadable(*lines: str) -> str:
         ("w.json", '["plum",\n\n"pear",\n"plum"]', "json", [("plum", 1), ("pear", 3), ("plum", 4)]),
         ("w.csv", 'id,敏感词\n1,"苹果,派"\n\n2,\n3,香蕉船\n', "csv", [("苹果,派", 2), ("香蕉船", 5)]),
         ("w.txt", unreadable("苹果派", "plum"), "plain, base64", [("苹果派", 1), ("plum", 2)]),
+        ("w.txt", "cGx1bQ==\ncGVhcg==\n", "plain", [("cGx1bQ==", 1), ("cGVhcg==", 2)]),
         ("w.txt", "bomb\nplum\nkiwi\n", "plain", [("bomb", 1), ("plum", 2), ("kiwi", 3)]),
     ],
 )

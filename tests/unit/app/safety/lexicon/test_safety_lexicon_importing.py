@@ -109,6 +109,12 @@ def test_words_that_do_not_pass_are_written_down_with_reason_hits_and_proposals(
     assert (told[5], told[6], told[7]) == ("no", "longer than 200 characters", "there is no class Z1")
 
 
+def test_a_word_that_hits_a_harmless_line_makes_no_other_one_needless(tmp_path: Path) -> None:
+    done = imported(tmp_path, "苹果派", "大苹果派店")
+    assert reasons(done) == [("苹果派", "hits 1 harmless line")]
+    assert [one.text for one in done.accepted] == ["大苹果派店"]
+
+
 def test_where_nothing_passes_no_list_is_written(tmp_path: Path) -> None:
     assert imported(tmp_path, "梨").accepted == ()
     assert [path.name for path in tmp_path.iterdir()] == ["refused.csv"]
@@ -168,8 +174,9 @@ def test_a_disk_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as caught:
         imported(tmp_path, "梨膏糖", "梨", into="fruit.toml")
+    assert caught.value.filename == str(tmp_path / "refused.csv")
     assert (tmp_path / "fruit.toml").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["fruit.toml"]
 

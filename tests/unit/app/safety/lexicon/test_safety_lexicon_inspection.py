@@ -145,10 +145,12 @@ def test_false_hits_over_the_budget_are_faults_with_examples_and_proposals(tmp_p
 def test_not_one_golden_line_may_be_hit_whatever_the_budget(tmp_path: Path) -> None:
     golden = corpus("路口交通怎么走？", name="golden", is_golden=True)
     body = HEADER + 'phrases = ["路口交通怎"]'
-    inspection = looked_at(tmp_path, body, corpora=[TEXTS, golden], budget_percent=100)
+    inspection = looked_at(tmp_path, body, corpora=[TEXTS, golden], budget_percent=0)
     assert [(one.reason, one.is_fault) for one in inspection.remarks] == [(Reason.FALSE_HIT, True)]
     assert "1 of them golden" in inspection.remarks[0].words
     assert inspection.share_percent == 0
+    both = looked_at(tmp_path, HEADER + 'phrases = ["路口交通"]', corpora=[TEXTS, golden], budget_percent=100)
+    assert [(one.reason, one.is_fault, one.hits) for one in both.remarks] == [(Reason.FALSE_HIT, True, 3)]
 
 
 def test_what_is_allowed_is_no_false_hit_unless_the_list_is_firm(tmp_path: Path) -> None:

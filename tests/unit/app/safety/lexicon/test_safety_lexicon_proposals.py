@@ -51,6 +51,13 @@ def test_where_a_hit_is_a_word_its_neighbours_are_proposed() -> None:
     assert proposed("kill", "then kill, a process", "we then kill it") == [("then kill", 2)]
 
 
+def test_a_phrase_excuses_only_the_hits_that_lie_within_it() -> None:
+    text = "三黄片，蛋黄片"
+    found = propose([Hit(text, 1, 3), Hit(text, 5, 7)], words=FAKE)
+    assert [(one.text, one.excuses) for one in found] == [("三黄片", 1), ("蛋黄片", 1)]
+    assert propose([Hit(text, 5, 7), Hit(text, 1, 3)], words=FAKE) == found
+
+
 def test_nothing_is_proposed_across_punctuation_or_for_nothing() -> None:
     assert proposed("黄片", "，黄片。") == []
     assert propose([], words=FAKE) == ()

@@ -17,6 +17,7 @@ from app.safety.lexicon.text import read_text
         ("香蕉\n苹\0果".encode(), "list.txt:2: a NUL byte; this is no text file"),
         (bytes(range(1, 256)) * 20, "list.txt:2: not UTF-8"),
         (b"caf\xe9\n", "list.txt:1: not UTF-8"),
+        (b"plain\ncaf\xe9s d\xe9jas\n", "list.txt:2: not UTF-8"),
     ],
 )
 def test_a_file_that_is_no_text_is_told_for_what_it_is(tmp_path: Path, data: bytes, reason: str) -> None:
