@@ -53,7 +53,7 @@ lock:  ## Resolve anew and write the lock files
 	@build/lock/bin/pip install --quiet torch==2.13.0
 	@build/lock/bin/pip install --quiet '.[quantize]'
 	@build/lock/bin/pip freeze --exclude haina | $(MAKE) --no-print-directory -s .lock-lines > requirements.lock
-	@build/lock/bin/pip install --quiet '.[quantize,test]'
+	@build/lock/bin/pip install --quiet '.[quantize,lexicon,test]'
 	@build/lock/bin/pip freeze --exclude haina | $(MAKE) --no-print-directory -s .lock-lines > requirements-test.lock
 
 # One lock serves a laptop without a GPU and a box with one: torch is pinned by its version alone, what it brings

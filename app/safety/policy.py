@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -37,6 +38,26 @@ class Rule:
     """Layers above may be stricter about it, not weaker."""
     is_shadow: bool = False
     """On trial: what it would have done is recorded, nothing else happens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Who added a phrase to a list, when, and from where. It decides nothing, but when the phrase ends."""
+
+    text: str
+    added: date
+    by: str
+    source: str = ""
+    """Left out: the list's."""
+    safety_class: str = ""
+    """An id of `app.safety.taxonomy`; left out: the list's."""
+    expires: date | None = None
+    """From this day on the policy does without it."""
+    note: str = ""
+
+    def is_expired(self, *, today: date) -> bool:
+        """Whether its day has come."""
+        return self.expires is not None and self.expires <= today
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +89,20 @@ class PhraseList:
     """On trial: its hits are recorded, nothing else happens, and what it allows excuses no others."""
     layer: int = 0
     """The number of the layer that brought it, from 0."""
+    review_by: date | None = None
+    """When somebody should look through it again. Like all that follows it decides nothing."""
+    safety_class: str = ""
+    """What its phrases are about: an id of `app.safety.taxonomy`, or nothing."""
+    records: tuple[Record, ...] = ()
+    """Of phrases that say who added them; also of those that have expired and are not among `phrases` any more."""
+    patterns: tuple[str, ...] = ()
+    """What some of `phrases` were made from: each counts as one entry, however many phrases it stands for."""
+    short_ok: tuple[str, ...] = ()
+    """Chinese phrases of two characters that somebody has looked at: `haina safety lexicon check` lets them pass."""
+    redundant_ok: tuple[str, ...] = ()
+    """Phrases that hold another one of the list and are wanted all the same, for a hit names each: likewise."""
+    path: Path | None = None
+    """The file that it was read from."""
 
     def entries(self) -> Iterator[Phrase]:
         """Yield the phrases as the automaton takes them. A rule is `list:id`, the id a hash of the phrase."""

@@ -25,15 +25,31 @@
     homophones = true                                    # also flags other Chinese characters that sound the same
     locked = true                                        # what is laid over this neither drops nor excuses it
     shadow = true                                        # on trial: recorded, nothing else
+    class = "A3.e"                                       # of app.safety.taxonomy, for `haina safety lexicon stats`
+    review_by = 2027-06-30                               # `haina safety lexicon check` reminds
+    short_ok = ["广告"]                                  # Chinese phrases of two characters that were looked at
+    redundant_ok = ["buy at example corp now"]           # phrases that hold another one, and are wanted all the same
+
+    [[lists.entries]]                                    # phrases that say who added them; in a file: [[entries]]
+    text = "order at example corp"
+    added = 2026-11-28
+    by = "Ann"
+    source = "ticket 12"                                 # may be left out, as all that follows
+    class = "A3.e"
+    expires = 2027-11-28                                 # from that day on it is not searched any more
+    note = "their summer campaign"
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
-`# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
-wrong is told with its line, and the policy is not taken. A layer that would weaken what is locked below it is wrong.
+`# key: value` and then one phrase a line, `+` before those that are allowed; there `short_ok` and `redundant_ok` are
+separated by commas, and there are no entries. Nothing unknown is overlooked: whatever is wrong is told with its line,
+and the policy is not taken. A layer that would weaken what is locked below it is wrong.
 """
 
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from datetime import date as Date  # noqa: N812 — a key is called date
 from itertools import pairwise, product
 from math import prod
@@ -43,6 +59,7 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.domain.errors import InvalidPolicy
+from app.domain.models import now
 from app.domain.verdicts import Action, Stage
 from app.safety.phrases import squeeze
 from app.safety.policy import (
@@ -50,11 +67,13 @@ from app.safety.policy import (
     Layer,
     PhraseList,
     Policy,
+    Record,
     Rule,
     layered,
     make_policy,
     weakened,
 )
+from app.safety.taxonomy import CLASSES
 
 _BUILTIN_POLICIES: Final = Path(__file__).parent / "policies"
 BUILTIN_POLICY: Final = _BUILTIN_POLICIES / "general.toml"
@@ -65,6 +84,7 @@ MAX_PHRASE_LENGTH: Final = 200
 
 _DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
 """Categories that are found without a list."""
+_PERMISSIONS: Final = frozenset({"short_ok", "redundant_ok"})
 MAX_ALTERNATIVES: Final = 1000
 """Phrases that a pattern may stand for."""
 
@@ -88,26 +108,44 @@ def _checked(pattern: str) -> str:
     return pattern
 
 
+def _known_class(name: str) -> str:
+    if name not in CLASSES:
+        raise ValueError(f"there is no such class; there are {', '.join(CLASSES)}")
+    return name
+
+
 _Pattern = Annotated[str, AfterValidator(_checked)]
+_ClassName = Annotated[str, AfterValidator(_known_class)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
 _Language = Literal["en", "zh", "any"]
 
 
-def load_policy(path: Path | None = None) -> Policy:
+def load_policy(path: Path | None = None, *, today: Date | None = None) -> Policy:
     """Read a policy file and the lists that it names; without a path the built-in policy.
+
+    Entries of lists that have expired by `today` are left out. Raises InvalidPolicy.
+    """
+    return PolicyFile(path, today=today).load()
+
+
+def read_list(path: Path, *, today: Date | None = None) -> PhraseList:
+    """Read the file of one list, whatever its phrases are worth: `app.safety.lexicon` says that.
 
     Raises InvalidPolicy.
     """
-    return PolicyFile(path).load()
+    return _list_of(_Source.of_file(path), today=today)
 
 
 class PolicyFile:
     """A policy file that is looked after while a server runs."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Without a path the built-in policy."""
+    def __init__(self, path: Path | None = None, *, today: Date | None = None) -> None:
+        """Without a path the built-in policy; without a day the real one."""
+        self._today = today
+        self._day: Date | None = None
+        """When the policy was read: entries of lists may expire."""
         self._path = path or BUILTIN_POLICY
         self._looks: dict[Path, tuple[int, int] | None] = {}
         """What was read last, and how those files looked before they were."""
@@ -116,9 +154,10 @@ class PolicyFile:
     def load(self) -> Policy:
         """Return the policy, read anew if one of its files has changed. Raises InvalidPolicy, until that is mended."""
         if self._found is None or self.has_changed():
-            self._looks = {}
+            self._looks, self._day = {}, now().date()
             try:
-                self._found = _Loader(self._open(self._path), folder=self._path.parent, open_file=self._open).load()
+                source, folder = self._open(self._path), self._path.parent
+                self._found = _Loader(source, folder=folder, open_file=self._open, today=self._today).load()
             except InvalidPolicy as error:
                 self._found = error
         if isinstance(self._found, InvalidPolicy):
@@ -126,8 +165,8 @@ class PolicyFile:
         return self._found
 
     def has_changed(self) -> bool:
-        """Whether one of the files is not as it was when the policy was read last. Never raises."""
-        return any(_look(path) != before for path, before in self._looks.items())
+        """Whether one of the files, or the day, is not as it was when the policy was read last. Never raises."""
+        return self._day != now().date() or any(_look(path) != before for path, before in self._looks.items())
 
     def _open(self, path: Path) -> "_Source":
         self._looks[path] = _look(path)
@@ -148,6 +187,15 @@ def lay_over(base: Policy, text: str, *, name: str) -> Policy:
     Raises InvalidPolicy.
     """
     return _Loader(_Source(name, text), folder=None).load(over=base)
+
+
+def builtin_list(name: str) -> Path:
+    """Return the file of a list that is shipped, `builtin:` before its name or not. Raises InvalidPolicy."""
+    path = _BUILTIN_LISTS / f"{name.removeprefix('builtin:')}.toml"
+    known = sorted(_BUILTIN_LISTS.glob("*.toml"))
+    if path not in known:
+        raise InvalidPolicy(f"there is no list {name}; there are {', '.join(file.stem for file in known)}")
+    return path
 
 
 def unique(phrases: Iterable[str]) -> Iterator[str]:
@@ -189,6 +237,27 @@ class _RuleTable(_Table):
         )
 
 
+class _EntryTable(_Table):
+    text: str
+    added: Date
+    by: Annotated[str, Field(min_length=1)]
+    source: str = ""
+    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
+    expires: Date | None = None
+    note: str = ""
+
+    def record(self) -> Record:
+        return Record(
+            text=self.text,
+            added=self.added,
+            by=self.by,
+            source=self.source,
+            safety_class=self.safety_class or "",
+            expires=self.expires,
+            note=self.note,
+        )
+
+
 class _ListTable(_Table):
     name: _Name
     category: _Category | None = None
@@ -206,21 +275,30 @@ class _ListTable(_Table):
     source: str = ""
     date: Date | None = None
     reviewer: str = ""
+    review_by: Date | None = None
+    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
+    short_ok: list[str] = []
+    redundant_ok: list[str] = []
+    entries: list[_EntryTable] = []
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if not self.phrases and not self.patterns and not self.allow:
+        if not self.phrases and not self.patterns and not self.allow and not self.entries:
             raise ValueError("the list is empty")
-        if (self.phrases or self.patterns) and self.category is None:
+        if (self.phrases or self.patterns or self.entries) and self.category is None:
             raise ValueError("a list of phrases needs a category")
         return self
 
-    def phrase_list(self) -> PhraseList:
+    def phrase_list(self, *, today: Date | None) -> PhraseList:
+        now = today or datetime.now(tz=UTC).date()
+        records = tuple(entry.record() for entry in self.entries)
+        lasting = (record.text for record in records if not record.is_expired(today=now))
+        made = unique(text for pattern in self.patterns for text in alternatives(pattern))
         return PhraseList(
             name=self.name,
             category=self.category,
             language=self.language,
-            phrases=(*self.phrases, *unique(text for pattern in self.patterns for text in alternatives(pattern))),
+            phrases=(*self.phrases, *lasting, *made),
             allowed=tuple(self.allow),
             action=Action[self.action.upper()] if self.action else None,
             is_firm=self.firm,
@@ -232,6 +310,12 @@ class _ListTable(_Table):
             reviewer=self.reviewer,
             is_locked=self.locked,
             is_shadow=self.shadow,
+            review_by=self.review_by,
+            safety_class=self.safety_class or "",
+            records=records,
+            patterns=tuple(self.patterns),
+            short_ok=tuple(self.short_ok),
+            redundant_ok=tuple(self.redundant_ok),
         )
 
 
@@ -256,7 +340,8 @@ _Model = TypeVar("_Model", bound=_Table)
 class _Source:
     """A file that is being read, and where in it things stand."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, *, path: Path | None = None) -> None:
+        self.path = path
         self.name = name
         self.text = text
         self.lines = self.text.splitlines()
@@ -265,7 +350,7 @@ class _Source:
     def of_file(cls, path: Path) -> "_Source":
         """Read a file. Raises InvalidPolicy."""
         try:
-            return cls(path.name, path.read_text(encoding="utf-8-sig"))
+            return cls(path.name, path.read_text(encoding="utf-8-sig"), path=path)
         except FileNotFoundError:
             raise InvalidPolicy(f"{path}: there is no such file") from None
         except UnicodeDecodeError:
@@ -277,9 +362,10 @@ class _Source:
         """Return a fault, with its line where one is known."""
         return f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
 
-    def line_of_table(self, name: str, *, number: int) -> int:
-        """Return the line of the `number`th `[[name]]`, from 0; 0 where it is not written so."""
-        headers = [n for n, line in enumerate(self.lines, 1) if line.split("#")[0].strip() == f"[[{name}]]"]
+    def line_of_table(self, name: str, *, number: int, after: int = 0) -> int:
+        """Return the line of the `number`th `[[name]]` after a line, from 0; 0 where it is not written so."""
+        lines = enumerate(self.lines[after:], after + 1)
+        headers = [n for n, line in lines if line.split("#")[0].strip() == f"[[{name}]]"]
         return headers[number] if number < len(headers) else 0
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
@@ -305,13 +391,14 @@ class _Source:
 
     def list_text(self) -> dict[str, object]:
         """Parse a `.txt`: `# key: value` lines, then phrases, `+` before the allowed ones."""
-        table: dict[str, object] = {}
+        table: dict[str, str | list[str]] = {}
         phrases: list[str] = []
         allowed: list[str] = []
         for line in (line.strip() for line in self.lines):
             if line.startswith("#") and ":" in line and not phrases and not allowed:
                 key, _, value = line[1:].partition(":")
-                table[key.strip()] = value.strip()
+                words = [word.strip() for word in value.split(",")]
+                table[key.strip()] = words if key.strip() in _PERMISSIONS else value.strip()
             elif line.startswith("+"):
                 allowed.append(line[1:].strip())
             elif line and not line.startswith("#"):
@@ -334,11 +421,19 @@ class _Source:
         numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
         keys = [part for part in place if isinstance(part, str)]
         after = 0
-        if numbered and numbered[0][0] in {"rules", "lists"}:
+        if numbered and numbered[0][0] in {"rules", "lists", "entries"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
+        for name, number in numbered[1:]:
+            after = self.line_of_table(f"lists.{name}", number=number, after=after) or after
         line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
         where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
         return self.at(f"{where}: {reason}" if where else reason, line=line or after or None)
+
+
+def _list_of(source: _Source, *, today: Date | None) -> PhraseList:
+    is_plain = source.path is not None and source.path.suffix == ".txt"
+    table = source.list_text() if is_plain else source.toml()
+    return replace(source.read(_ListFile, table).phrase_list(today=today), path=source.path)
 
 
 class _Loader:
@@ -351,12 +446,14 @@ class _Loader:
         folder: Path | None,
         above: int = 0,
         open_file: Callable[[Path], _Source] = _Source.of_file,
+        today: Date | None = None,
     ) -> None:
         """`folder` is where files are looked for, None where there are only the shipped ones; `above` counts layers."""
         self._source = source
         self._open = open_file
         self._folder = folder
         self._above = above
+        self._today = today
         self._faults: list[str] = []
 
     def load(self, *, over: Policy | None = None) -> Policy:
@@ -369,7 +466,7 @@ class _Loader:
         rules = [table.rule() for table in document.rules]
         lists = [self._read_list(name) for name in document.files]
         for number, one in enumerate(document.lists):
-            lists.append(one.phrase_list())
+            lists.append(replace(one.phrase_list(today=self._today), path=source.path))
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
         layer = Layer(name=document.name, rules=tuple(rules), lists=tuple(lists), without=frozenset(document.without))
         self._check_names(lists)
@@ -396,7 +493,10 @@ class _Loader:
         if self._above >= _MAX_LAYERS:
             raise InvalidPolicy(source.at("base: a policy over itself, or too many layers"))
         path = self._file(document.base, shipped=_BUILTIN_POLICIES, kind="policy")
-        return _Loader(self._open(path), folder=path.parent, above=self._above + 1, open_file=self._open).load()
+        below = _Loader(
+            self._open(path), folder=path.parent, above=self._above + 1, open_file=self._open, today=self._today
+        )
+        return below.load()
 
     def _file(self, name: str, *, shipped: Path, kind: str) -> Path:
         """Return where a list or a policy is that is named in the layer."""
@@ -415,8 +515,7 @@ class _Loader:
     def _read_list(self, name: str) -> PhraseList:
         path = self._file(name, shipped=_BUILTIN_LISTS, kind="list")
         source = self._open(path)
-        table = source.list_text() if path.suffix == ".txt" else source.toml()
-        phrase_list = source.read(_ListFile, table).phrase_list()
+        phrase_list = _list_of(source, today=self._today)
         self._check_phrases(phrase_list, source=source)
         return phrase_list
 

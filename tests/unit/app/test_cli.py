@@ -23,6 +23,8 @@ from tests.fakes.checkpoints import folder_of
 BLOCKED = "haina-blocked-test-phrase"
 TEMPLATE = 'title = {en = "Kind"}\ndescription = {en = "Is kind."}\nlanguage = "en"\nsystem = "Be kind."\n'
 
+_IMPORT = ("--category", "ads", "--language", "zh", "--source", "me", "--reviewer", "you")
+
 Run = Callable[..., tuple[int, list[str], list[str]]]
 
 
@@ -79,6 +81,22 @@ def template(folder: Path, name: str = "kind", *, text: str = TEMPLATE) -> Path:
         (("safety", "eval", "--engine", "nowhere"), "HAINA_ENGINE__URL"),
         (("safety", "eval", "should-refuse-en", "--label", "l", "--refuse", "1"), "--text"),
         (("safety", "eval", "should-refuse-en", "--text", "q", "--label", "l"), "--refuse"),
+        (("safety", "lexicon", "check", "FOLDER"), "FOLDER"),
+        (("safety", "lexicon", "check", "/nonexist.toml"), "/nonexist.toml"),
+        (("safety", "lexicon", "check", "/nonexist.json"), "/nonexist.json"),
+        (("safety", "lexicon", "check", "builtin:nothing"), "builtin:nothing"),
+        (("safety", "lexicon", "check", "--corpus", "BINARY"), "BINARY"),
+        (("safety", "lexicon", "check", "builtin:drugs-en", "--policy", "BINARY"), "not both"),
+        (("safety", "lexicon", "stats", "BINARY"), "BINARY"),
+        (("safety", "lexicon", "stats", "--policy", "/nonexist.toml"), "/nonexist.toml"),
+        (("safety", "lexicon", "diff", "BINARY", "builtin:drugs-en"), "BINARY"),
+        (("safety", "lexicon", "diff", "builtin:drugs-en", "FOLDER"), "FOLDER"),
+        (("safety", "lexicon", "import", "BINARY", *_IMPORT, "--out", "/tmp/fruit.toml"), "BINARY"),
+        (("safety", "lexicon", "import", "/nonexist", *_IMPORT, "--out", "/tmp/fruit.toml"), "/nonexist"),
+        (("safety", "lexicon", "import", "BINARY", *_IMPORT, "--out", "/nonexist/q.toml"), "/nonexist/q.toml"),
+        (("safety", "lexicon", "import", "BINARY", *_IMPORT, "--out", "BINARY"), "--force"),
+        (("safety", "lexicon", "import", "BINARY", *_IMPORT), "--out"),
+        (("safety", "lexicon", "import", "BINARY", *_IMPORT, "--out", "a.toml", "--class", "Z"), "--class Z"),
         (("prompts", "export", "BINARY"), "BINARY"),
         (("prompts", "import", "FOLDER"), "FOLDER"),
         (("prompts", "import", "BINARY"), "BINARY"),
@@ -441,3 +459,66 @@ def test_a_script_that_cannot_be_read_is_one_line_that_names_it(
         code, _, err = haina("doctor")
         assert (code, len(err)) == (cli.USAGE, 1)
         assert str(script) in err[0]
+
+
+# Lists of phrases
+
+
+def own_list(folder: Path, body: str) -> Path:
+    header = 'name = "own"\ncategory = "ads"\nlanguage = "zh"\nsource = "me"\ndate = 2026-01-02\nreviewer = "you"\n'
+    (folder / "own.toml").write_text(header + body, encoding="utf-8")
+    return folder / "own.toml"
+
+
+def test_a_list_is_imported_checked_counted_and_compared(haina: Run, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("香蕉买卖\n梨\n", encoding="utf-8")
+    out = tmp_path / "fruit.toml"
+    arguments = ("safety", "lexicon", "import", words, *_IMPORT, "--class", "A3.e", "--out", out)
+    code, told, _ = haina(*arguments)
+    assert (code, told[0]) == (0, f"read as plain: 2 words, 1 accepted into {out}")
+    assert told[1] == f"1 refused, with reasons in {out}.rejected.csv"
+    written = out.read_bytes()
+    code, _, err = haina(*arguments)
+    assert (code, out.read_bytes()) == (cli.USAGE, written)
+    assert err == [f"haina: {out}: is there already; --force overwrites it"]
+    assert haina(*arguments, "--force")[0] == 0
+
+    code, told, _ = haina("safety", "lexicon", "check", out, "--format", "json")
+    assert code == 0
+    assert json.loads("\n".join(told))["faults"] == []
+    code, told, _ = haina("safety", "lexicon", "stats", out)
+    assert (code, "        1  fruit" in told) == (0, True)
+    more = tmp_path / "more.txt"
+    more.write_text("葡萄批发价\n", encoding="utf-8")
+    before = tmp_path / "before.toml"
+    before.write_bytes(out.read_bytes())
+    assert haina("safety", "lexicon", "import", more, *_IMPORT, "--into", out, "--force")[0] == 0
+    code, told, _ = haina("safety", "lexicon", "diff", before, out)
+    assert (code, told[0][:7], told[1]) == (0, "+ 葡萄批发价", "1 added, 0 removed, 0 changed")
+
+
+def test_a_fault_of_a_list_is_told_and_the_exit_code_says_so(haina: Run, tmp_path: Path) -> None:
+    own = own_list(tmp_path, 'short_ok = ["口交"]\nphrases = [\n"口交",\n]')
+    code, told, _ = haina("safety", "lexicon", "check", own)
+    assert code == cli.FOUND
+    assert any(line.startswith(f"{own}:9: 口交: hits ") for line in told)
+    assert any("allow-phrases proposed: 路口交通" in line for line in told)
+
+
+def test_without_jieba_a_list_is_checked_and_the_way_to_install_it_told(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.safety.lexicon.proposals.find_spec", lambda _: None)
+    code, told, _ = haina("safety", "lexicon", "check", own_list(tmp_path, 'short_ok = ["口交"]\nphrases = ["口交"]'))
+    assert code == cli.FOUND
+    assert "pip install 'haina[lexicon]'" in told[-1]
+    assert not any("allow-phrases proposed" in line for line in told)
+
+
+def test_where_nothing_of_a_list_passes_the_exit_code_says_so(haina: Run, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("梨\n", encoding="utf-8")
+    out = tmp_path / "fruit.toml"
+    code, told, _ = haina("safety", "lexicon", "import", tmp_path / "words.txt", *_IMPORT, "--out", out)
+    assert (code, out.exists()) == (cli.FOUND, False)
+    assert told[0] == "read as plain: 1 words, 0 accepted, so no list was written"

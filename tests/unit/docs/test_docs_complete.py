@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -14,10 +15,10 @@ from app.settings import setting_names
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
-def commands() -> Iterator[str]:
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        inner = getattr(command, "commands", None)
-        yield from (f"haina {name} {one}" for one in inner) if inner else [f"haina {name}"]
+def commands(group: Any = None, *, before: str = "haina") -> Iterator[str]:
+    for name, command in (group or get_command(app)).commands.items():  # type: ignore[union-attr]
+        is_group = hasattr(command, "commands")
+        yield from commands(command, before=f"{before} {name}") if is_group else [f"{before} {name}"]
 
 
 def error_codes(kind: type[ChatError] = ChatError) -> Iterator[str]:

@@ -175,3 +175,60 @@ def test_a_pattern_stands_for_one_of_each_of_its_alternatives(tmp_path: Path) ->
     for pattern, reason in (("(a|b", "brackets"), ("(a(b|c))", "brackets"), ("(aa|bb)" * 10, "more than 1000")):
         faulty = lists.replace("(buy|get) (it |)now", pattern)
         assert any(reason in fault for fault in faults(tmp_path, 'name = "p"\n' + _RULE + faulty)), pattern
+
+
+_ENTRIES = """
+[[lists.entries]]
+text = "five six"
+added = 2026-01-02
+by = "Ann"
+source = "ticket 12"
+class = "A3.e"
+expires = 2026-06-01
+note = "spring"
+
+[[lists.entries]]
+text = "seven eight"
+added = 2026-01-03
+by = "Bob"
+"""
+
+
+def test_entries_say_who_added_them_and_are_not_searched_any_more_when_they_have_expired(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "p"\n' + _RULE + _LIST + 'class = "A1.h"\n' + _ENTRIES)
+    (before,) = load_policy(path, today=date(2026, 5, 31)).lists[2:]
+    (after,) = load_policy(path, today=date(2026, 6, 1)).lists[2:]
+    assert before.phrases == ("one two", "three four", "five six", "seven eight")
+    assert after.phrases == ("one two", "three four", "seven eight")
+    assert before.records == after.records
+    first, second = before.records
+    assert (first.by, first.source, first.safety_class, first.note) == ("Ann", "ticket 12", "A3.e", "spring")
+    assert (second.added, second.safety_class, second.expires) == (date(2026, 1, 3), "", None)
+    assert (before.safety_class, before.path) == ("A1.h", path)
+
+
+def test_who_added_a_phrase_decides_nothing(tmp_path: Path) -> None:
+    plain = _LIST.replace('"three four"]', '"three four", "five six", "seven eight"]')
+    told = 'class = "A1.h"\nreview_by = 2026-01-01\nshort_ok = ["x"]\nredundant_ok = ["x"]\n'
+    day = date(2026, 5, 31)
+    ids = {
+        load_policy(write(tmp_path, 'name = "p"\n' + _RULE + text), today=day).id
+        for text in (plain, _LIST + _ENTRIES, _LIST + told + _ENTRIES)
+    }
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('class = "A3.e"', 'class = "A3.z"'), "policy.toml:19: lists.1.entries.1.class: "),
+        (("expires = 2026-06-01", 'expires = "soon"'), "policy.toml:20: lists.1.entries.1.expires: Input should be"),
+        (('by = "Ann"\n', ""), "policy.toml:14: lists.1.entries.1.by: is required"),
+        (('by = "Bob"', 'by = ""'), "policy.toml:26: lists.1.entries.2.by: "),
+        (("seven eight", "ONE two"), "policy.toml:24: list own, entry 4: the same as entry 1"),
+    ],
+)
+def test_a_faulty_entry_is_refused_with_the_reason(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    lasting = _ENTRIES.replace(*change).replace("2026-06-01", "2099-06-01")
+    found = faults(tmp_path, 'name = "p"\n' + _RULE + _LIST + lasting)
+    assert any(fault.startswith(expected) for fault in found), found
