@@ -93,7 +93,7 @@ def _guess(lines: Sequence[str]) -> str:
     """Return the format of lines that nobody has named."""
     if len(lines) > 1 and 2 * sum(line.endswith((",", "，")) for line in lines) > len(lines):
         return "fwwdn"
-    if len(lines) == 1 and re.search("[,，|]", lines[0]):
+    if (len(lines) == 1 and re.search("[,，]", lines[0])) or any("|" in line and _has_cjk(line) for line in lines):
         return "fwwdn"
     tagged = [_TAGGED.fullmatch(line) for line in lines]
     if all(tagged) and any(found and re.search("[,，]", found[2]) for found in tagged) and any(map(_has_cjk, lines)):
@@ -110,11 +110,12 @@ def _has_cjk(text: str) -> bool:
 def _line_words(lines: Sequence[tuple[int, str]], as_format: str) -> Iterator[Word]:
     counted = [_COUNTED.fullmatch(line) for _, line in lines]
     has_counts = len(lines) > 1 and all(counted)
+    has_tags = as_format == "houbb" and all(_TAGGED.fullmatch(line) for _, line in lines)
     for (number, line), count in zip(lines, counted, strict=True):
         text = count[1].strip() if has_counts and count else line
         if as_format == "fwwdn":
             yield from (Word(text=part.strip(), line=number) for part in re.split("[,，|]", text))
-        elif as_format == "houbb" and (tagged := _TAGGED.fullmatch(text)):
+        elif has_tags and (tagged := _TAGGED.fullmatch(text)):
             yield Word(text=tagged[1], line=number, note=f"tags: {tagged[2]}")
         elif as_format == "konsheng" and _JOINED.search(text):
             yield Word(text=text, line=number, refusal="several words that must all be there; a list has one phrase")

@@ -36,6 +36,7 @@ def unreadable(*lines: str) -> str:
             [("苹果派", 1), ("香蕉船", 2), ("梨", 3), ("李子干", 3)],
         ),
         ("w.txt", "苹果派，香蕉船,梨", "fwwdn", [("苹果派", 1), ("香蕉船", 1), ("梨", 1)]),
+        ("w.txt", "苹果派\n梨|李子干\n", "fwwdn", [("苹果派", 1), ("梨", 2), ("李子干", 2)]),
         ("w.txt", "苹果派 水果,甜\n香蕉船 水果\n", "houbb", [("苹果派", 1), ("香蕉船", 2)]),
         ("w.txt", "苹果派\n苹果+香蕉\n", "konsheng", [("苹果派", 1), ("苹果+香蕉", 2)]),
         ("w.json", '{"words": ["苹果派",\n "香蕉船"]}', "json", [("苹果派", 1), ("香蕉船", 2)]),
@@ -80,6 +81,7 @@ def test_a_format_that_is_named_holds_whatever_the_look(tmp_path: Path) -> None:
         "plum",
     ]
     assert [word.text for word in read(tmp_path, "苹果,梨\n", as_format="fwwdn").words] == ["苹果", "梨"]
+    assert [word.text for word in read(tmp_path, "apple pie\nplum\n", as_format="houbb").words] == ["apple pie", "plum"]
     assert read(tmp_path, '{"words": ["梨"]}', name="w.json", as_format="konsheng").read_as == "konsheng, json"
 
 
