@@ -11,13 +11,16 @@ from datetime import date
 from types import MappingProxyType
 from typing import Final
 
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action, Finding, Stage
 from app.safety import homophones, normalise
+from app.safety.answers import Answer
 from app.safety.folded import FOLDING
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
+from app.safety.replies import Reply
 from app.safety.role_tokens import TOKENS
+from app.safety.taxonomy import CLASSES, SafetyClass, class_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class PhraseList:
     name: str
     category: str | None
     """None where phrases are only allowed."""
+    safety_class: str | None = None
+    """The class of GB/T 45654 that its phrases are counted in, `A1.d`; None where the list does not say."""
     language: str
     phrases: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
@@ -105,6 +110,9 @@ class Policy:
     lists: tuple[PhraseList, ...]
     actions: Mapping[tuple[str, Stage], tuple[tuple[float, Action], ...]]
     """The rules, by category and stage: thresholds and actions."""
+    replies: tuple[Reply, ...] = ()
+    """What is said in place of what is refused. Decides nothing, so the id does not tell it; the next neither."""
+    answers: tuple[Answer, ...] = ()
 
     def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
         """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
@@ -117,13 +125,29 @@ class Policy:
         of_lists = (phrase_list.category for phrase_list in self.lists)
         return frozenset({category for category, _ in self.actions} | {one for one in of_lists if one})
 
+    def class_of(self, finding: Finding) -> SafetyClass | None:
+        """Return the class of GB/T 45654 of what was found: its list's, else the one that its category is close to."""
+        safety_class = self._classes.get(finding.rule.partition(":")[0])
+        return CLASSES[safety_class] if safety_class else class_of(finding.category)
+
+    @property
+    def _classes(self) -> Mapping[str, str]:
+        return {one.name: one.safety_class for one in self.lists if one.safety_class}
+
     def phrases(self) -> Iterator[Phrase]:
         """Yield the phrases of all lists."""
         for phrase_list in self.lists:
             yield from phrase_list.entries()
 
 
-def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
+def make_policy(
+    name: str,
+    *,
+    rules: Sequence[Rule] = (),
+    lists: Sequence[PhraseList] = (),
+    replies: Sequence[Reply] = (),
+    answers: Sequence[Answer] = (),
+) -> Policy:
     """Return a policy of parts that are known to be sound, the test phrases added."""
     every = (*TEST_LISTS, *lists)
     actions: dict[tuple[str, Stage], tuple[tuple[float, Action], ...]] = {}
@@ -144,7 +168,13 @@ def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[Phrase
     }
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
     return Policy(
-        id=f"{name}@{digest[:12]}", name=name, rules=tuple(rules), lists=every, actions=MappingProxyType(actions)
+        id=f"{name}@{digest[:12]}",
+        name=name,
+        rules=tuple(rules),
+        lists=every,
+        actions=MappingProxyType(actions),
+        replies=tuple(replies),
+        answers=tuple(answers),
     )
 
 

@@ -147,6 +147,11 @@ def is_class(category: str) -> bool:
     return category in _BY_CATEGORY
 
 
+def expanded(category: str) -> tuple[str, ...]:
+    """Return the categories that a name stands for where a policy goes by class: `a2` is all nine of group A2."""
+    return tuple(one.category for one in CLASSES.values() if one.group.lower() == category) or (category,)
+
+
 def in_openai(category: str) -> tuple[str, ...]:
     """Return the names that a category has in OpenAI's moderations; none where nothing there is like it."""
     if category in CATEGORIES:
