@@ -16,11 +16,12 @@ from fastapi import FastAPI
 from app import logs
 from app.domain.errors import ChatError, StorageFailure, StorageFull, StorageReadOnly
 from app.domain.models import now
-from app.domain.ports import Engine, Filter, PromptFormat, Storage
+from app.domain.ports import AnswerBank, Engine, Filter, PromptFormat, Storage
 from app.engines.chat_completions import ChatCompletionsEngine
 from app.engines.completions import CompletionsEngine
 from app.engines.script_file import load_script
 from app.engines.scripted import SLOTS, ScriptedEngine
+from app.safety.answers import PhraseAnswerBank
 from app.safety.assessment.bank import BUILTIN
 from app.safety.assessment.examination import Candidate, Progress, examine
 from app.safety.assessment.importers import Columns, read_banks
@@ -28,7 +29,9 @@ from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
 from app.safety.policy import Policy
-from app.safety.policy_file import InvalidPolicy, load_policy
+from app.safety.policy_file import InvalidPolicy, load_policy, policy_path
+from app.safety.replies import CategoryReplies
+from app.safety.wording_check import require_sound
 from app.services.accounts import AccountDesk
 from app.services.answering import Answering
 from app.services.chat import Chat
@@ -147,10 +150,13 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
-    content_filter = filter_of(settings)
+    policy = policy_of(settings)
+    content_filter = _filter_for(policy)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, answering = _services(storage, content_filter, engine)
+    services, journal, answering = _services(
+        storage, content_filter, engine, answer_bank=PhraseAnswerBank(policy.answers)
+    )
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -162,6 +168,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
         services,
         front=Front(
             markdown=markdown.MarkdownRenderer(),
+            replies=CategoryReplies(policy.replies),
             forms=html,
             trouble=html,
             assets={"chat": page.ASSETS, "admin": console.ASSETS},
@@ -183,9 +190,18 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
 def filter_of(settings: Settings) -> ContentFilter:
     """Return the content filter with the policy that is set, or the built-in one.
 
-    Raises InvalidSettings where the policy cannot be read.
+    Raises InvalidSettings where the policy cannot be read, or would stop a reply or an answer of its own.
     """
-    return ContentFilter(policy_of(settings))
+    return _filter_for(policy_of(settings))
+
+
+def _filter_for(policy: Policy) -> ContentFilter:
+    content_filter = ContentFilter(policy)
+    try:
+        require_sound(policy, content_filter=content_filter)
+    except InvalidPolicy as error:
+        raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
+    return content_filter
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -193,9 +209,8 @@ def policy_of(settings: Settings) -> Policy:
 
     Raises InvalidSettings where it cannot be read.
     """
-    path = settings.safety.policy
     try:
-        return load_policy(Path(path) if path else None)
+        return load_policy(policy_path(settings.safety.policy))
     except InvalidPolicy as error:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
 
@@ -217,24 +232,32 @@ async def assessed(
     if with_engine and not settings.engine.url:
         raise InvalidSettings("no engine is set to be asked: set HAINA_ENGINE__URL, or use --engine")
     policy = policy_of(settings)
-    content_filter = ContentFilter(policy)
+    content_filter = _filter_for(policy)
     # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
     banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
     if sample is not None:
         banks = tuple(bank.drawn(sample) for bank in banks)
     if not with_engine:
-        results = await examine(banks, content_filter=content_filter, progress=progress)
+        results = await examine(banks, content_filter=content_filter, safety_class=policy.class_of, progress=progress)
         return assess(banks, results, policy=content_filter.policy)
     engine = engine_of(settings, supervisor=None)
     try:
         candidate = await Candidate.of(engine)
-        results = await examine(banks, content_filter=content_filter, candidate=candidate, progress=progress)
+        results = await examine(
+            banks,
+            content_filter=content_filter,
+            candidate=candidate,
+            safety_class=policy.class_of,
+            progress=progress,
+        )
     finally:
         await engine.close()
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
-def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:
+def _services(
+    storage: Storage, content_filter: Filter, engine: Engine, *, answer_bank: AnswerBank
+) -> tuple[Services, Journal, Answering]:
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
@@ -248,7 +271,14 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
     services = Services(
         accounts=AccountDesk(storage, turns=turns),
         moderation=Moderation(content_filter),
-        chat=Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats),
+        chat=Chat(
+            storage=storage,
+            content_filter=content_filter,
+            answer_bank=answer_bank,
+            answering=answering,
+            turns=turns,
+            stats=stats,
+        ),
         conversations=ConversationDesk(storage, content_filter=content_filter),
         hits=HitsDesk(storage),
         overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, content_filter=content_filter),

@@ -29,6 +29,7 @@ from app.domain.models import (
     TemplateVersion,
 )
 from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, Stage
+from app.domain.words import Language
 
 
 class Engine(Protocol):
@@ -122,6 +123,40 @@ class Filter(Protocol):
 
     def continued(self, text: ReleasedText, *, stage: Stage) -> Gate:
         """Start a stream that goes on after `text`, already shown: phrases may begin in it; it does not come again."""
+        ...
+
+
+class Replies(Protocol):
+    """What a person reads in place of a text that the filter refused. Written in advance; never raises."""
+
+    def refusal(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        """Return the reply, in Markdown, for a category (one that nobody has written for, too) and a `Stage`.
+
+        Of equal replies the same seed gives the same, in each language.
+        """
+        ...
+
+    def brief(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        """Return the same in one paragraph without marks, for a program's error message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedAnswer:
+    """An answer that somebody approved in advance. It goes through the filter like any other."""
+
+    name: str
+    text: str
+
+
+class AnswerBank(Protocol):
+    """Approved answers to questions that are refused."""
+
+    async def find(self, question: str, *, category: str) -> PreparedAnswer | None:
+        """Return the answer to a question that was refused in a category, in its language; None where there is none.
+
+        Never raises; lets other tasks run during a long question.
+        """
         ...
 
 

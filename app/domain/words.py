@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from app.domain.errors import ChatError
+from app.domain.errors import ChatError, ContentBlocked
 from app.domain.models import Message, MessageState
 
 Language = Literal["en", "zh"]
@@ -353,12 +353,17 @@ _CUT_BY_LENGTH: Mapping[Language, str] = {
 _KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题已保存。"}
 """Only under an answer: elsewhere an error may well mean that nothing was saved."""
 
-_HELP_LINES: Mapping[Language, str] = {
-    "en": "If you are in danger or thinking of harming yourself, call your local emergency number now, "
-    "or talk to somebody you trust.",
-    "zh": "如果你正处在危险中，或有伤害自己的念头，请立即拨打 120 或 110，"
-    "或全国统一心理援助热线 12356，也可以告诉你信任的人。",
+_PREPARED: Mapping[str, Mapping[Language, str]] = {
+    "question": {
+        "en": "Written in advance, not by the model.",
+        "zh": "这段话是预先写好的，不是模型生成的。",
+    },
+    "answer": {
+        "en": "Written in advance. The model's answer was stopped by the content filter.",
+        "zh": "这段话是预先写好的；模型的回答被内容过滤器拦下了。",
+    },
 }
+"""Under a reply or an answer that is not the model's."""
 
 
 def category_name(category: str | None, language: Language) -> str:
@@ -398,14 +403,18 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     words["minutes"] = max(1, round(_number(data.get("retry_after_s")) / 60))
     for number in ("limit", "length", "retry_after_s", "after_s"):
         words[number] = _number(data.get(number))
-    text = template[language].format_map(_Blanks(words)).replace(".0 ", " ")
-    if category == "self_harm":
-        text = f"{text} {_HELP_LINES[language]}"
-    return text
+    return template[language].format_map(_Blanks(words)).replace(".0 ", " ")
 
 
 def notice(message: Message, language: Language) -> str | None:
-    """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say."""
+    """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say.
+
+    What is said in place of a refused text is a reply, above it: `app.domain.ports.Replies`.
+    """
+    if message.is_prepared:
+        return _PREPARED["question"][language]
+    if message.state is MessageState.BLOCKED and message.error_code in {None, ContentBlocked.code}:
+        return _PREPARED["answer" if message.receipt else "question"][language]
     if message.state is MessageState.BLOCKED:
         data = {**message.error_data, "category": message.category or ""}
         return sentence(message.error_code or "content_filter", data, language)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from app.domain.events import Ended, Numbered, Released, TurnEvent
 from app.domain.models import Account, AccountRole, Message, new_id, now
+from app.domain.ports import AnswerBank
 from app.engines.scripted import Rule, Script, ScriptedEngine
+from app.safety.answers import PhraseAnswerBank
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
 from app.services.answering import Answering
@@ -19,6 +21,7 @@ from tests.fakes.failing_storage import FailingStorage
 from tests.fakes.memory_storage import MemoryStorage
 
 FILTER = ContentFilter(load_policy())
+NO_ANSWERS = PhraseAnswerBank(())
 
 
 @dataclass
@@ -76,6 +79,7 @@ def make_house(
     script: Script | None = None,
     slots: int = 4,
     content_filter: ContentFilter = FILTER,
+    answer_bank: AnswerBank = NO_ANSWERS,
     save_later_s: float = 5.0,
 ) -> House:
     storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
@@ -92,7 +96,14 @@ def make_house(
         stats=stats,
         save_later_s=save_later_s,
     )
-    chat = Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats)
+    chat = Chat(
+        storage=storage,
+        content_filter=content_filter,
+        answer_bank=answer_bank,
+        answering=answering,
+        turns=turns,
+        stats=stats,
+    )
     desk = ConversationDesk(storage, content_filter=content_filter)
     return House(
         chat=chat,
