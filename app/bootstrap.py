@@ -29,8 +29,9 @@ from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
 from app.safety.policy import Policy
-from app.safety.policy_file import PolicyFile, load_policy
+from app.safety.policy_file import PolicyFile, load_policy, policy_path
 from app.safety.shelf import FilterShelf
+from app.safety.wording_check import require_sound
 from app.services.accounts import AccountDesk, operator
 from app.services.answering import Answering
 from app.services.chat import Chat
@@ -174,6 +175,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
         services,
         front=Front(
             markdown=markdown.MarkdownRenderer(),
+            replies=filters.replies,
             forms=html,
             trouble=html,
             assets={"chat": page.ASSETS, "admin": console.ASSETS},
@@ -195,9 +197,18 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
 def filter_of(settings: Settings) -> ContentFilter:
     """Return the content filter with the policy that is set, or the built-in one.
 
-    Raises InvalidSettings where the policy cannot be read.
+    Raises InvalidSettings where the policy cannot be read, or would stop a reply or an answer of its own.
     """
-    return ContentFilter(policy_of(settings))
+    return _filter_for(policy_of(settings))
+
+
+def _filter_for(policy: Policy) -> ContentFilter:
+    content_filter = ContentFilter(policy)
+    try:
+        require_sound(policy, content_filter=content_filter)
+    except InvalidPolicy as error:
+        raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
+    return content_filter
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -212,7 +223,7 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def _policy_file(settings: Settings) -> PolicyFile:
-    return PolicyFile(Path(settings.safety.policy) if settings.safety.policy else None)
+    return PolicyFile(policy_path(settings.safety.policy))
 
 
 async def _filters(storage: Storage, settings: Settings) -> FilterShelf:
@@ -247,18 +258,24 @@ async def assessed(
     if with_engine and not settings.engine.url:
         raise InvalidSettings("no engine is set to be asked: set HAINA_ENGINE__URL, or use --engine")
     policy = policy_of(settings)
-    content_filter = ContentFilter(policy)
+    content_filter = _filter_for(policy)
     # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
     banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
     if sample is not None:
         banks = tuple(bank.drawn(sample) for bank in banks)
     if not with_engine:
-        results = await examine(banks, content_filter=content_filter, progress=progress)
+        results = await examine(banks, content_filter=content_filter, safety_class=policy.class_of, progress=progress)
         return assess(banks, results, policy=content_filter.policy)
     engine = engine_of(settings, supervisor=None)
     try:
         candidate = await Candidate.of(engine)
-        results = await examine(banks, content_filter=content_filter, candidate=candidate, progress=progress)
+        results = await examine(
+            banks,
+            content_filter=content_filter,
+            candidate=candidate,
+            safety_class=policy.class_of,
+            progress=progress,
+        )
     finally:
         await engine.close()
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)

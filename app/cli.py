@@ -315,14 +315,14 @@ def prompts_check(files: list[Path]) -> None:
 def safety_check(
     file: Annotated[Path | None, typer.Argument(help="One text a line; standard input if left out.")] = None,
     stage: Annotated[Literal["input", "output"], typer.Option(help="As a question, or as an answer.")] = "input",
-    policy: Annotated[Path | None, typer.Option(help="A policy file in place of the one that is set.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy file, or builtin:NAME, in place of the one set.")] = None,
 ) -> None:
     """Print one JSON verdict a line for each input line. Exit code 1 where something was refused."""
     from app.bootstrap import filter_of  # noqa: PLC0415
     from app.domain.verdicts import Stage  # noqa: PLC0415 - as above
     from app.safety.report import verdict_report  # noqa: PLC0415
 
-    content_filter = filter_of(_settings(**({"safety": {"policy": str(policy)}} if policy else {})))
+    content_filter = filter_of(_settings(**({"safety": {"policy": policy}} if policy else {})))
 
     async def work() -> bool:
         is_refused = False
@@ -432,7 +432,7 @@ def safety_eval(
     ] = None,
     as_format: Annotated[Literal["markdown", "html", "json"], typer.Option("--format")] = "markdown",
     out: Annotated[Path | None, typer.Option(help="A file for the report; standard output if left out.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="A policy file in place of the one that is set.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy file, or builtin:NAME, in place of the one set.")] = None,
     ask: Annotated[bool, typer.Option("--ask", help="Ask the engine that is set as well.")] = False,
     engine: Annotated[str | None, typer.Option(help="Ask the engine at this address as well.")] = None,
     sample: Annotated[int | None, typer.Option(help="Draw so many questions from each bank.", min=1)] = None,
@@ -456,7 +456,7 @@ def safety_eval(
     if out and (out.is_dir() or not out.parent.is_dir()):  # better now than after an hour
         raise InvalidInput(f"{out}: no file can be written there")
     settings = _settings(
-        **_given(safety={"policy": str(policy)} if policy else None, engine={"url": engine} if engine else None)
+        **_given(safety={"policy": policy} if policy else None, engine={"url": engine} if engine else None)
     )
     assessment = asyncio.run(
         assessed(

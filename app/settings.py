@@ -111,7 +111,7 @@ class SafetySettings(_Group):
     """The content filter."""
 
     policy: str = ""
-    """A policy file that is used in place of the built-in one."""
+    """A policy file, or `builtin:NAME`, that is used in place of `builtin:general`."""
     guard_url: str = ""
     """A guard model's `/v1`; this version cannot ask one yet, so anything but nothing is refused."""
 

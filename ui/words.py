@@ -69,8 +69,8 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
     "message.question": {"en": "You", "zh": "你"},
     "message.answer": {"en": "Answer", "zh": "回答"},
     "message.removed": {
-        "en": "This question was refused and not kept.",
-        "zh": "这个问题被拒绝，内容没有保存。",
+        "en": "This question did not reach the model and was not kept.",
+        "zh": "这个问题没有交给模型，内容也没有保存。",
     },
     "message.generated": {"en": "AI-generated", "zh": "人工智能生成"},
     "message.copy": {"en": "Copy", "zh": "复制"},

@@ -147,6 +147,10 @@ class Receipt:
     finish_reason: str = ""
 
 
+PREPARED = "prepared"
+"""The `finish_reason` of an answer that was not made: somebody approved it in advance, `model` is its name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """A thread of messages of one owner."""
@@ -192,6 +196,11 @@ class Message:
     continues_id: str | None = None
     """The cut answer whose text this one begins with."""
     receipt: Receipt | None = None
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is an answer of the answer bank, given in place of a refusal."""
+        return self.receipt is not None and self.receipt.finish_reason == PREPARED
 
 
 class VariableKind(StrEnum):

@@ -30,6 +30,7 @@ from app.domain.models import (
     TemplateVersion,
 )
 from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, Stage
+from app.domain.words import Language
 
 
 class Engine(Protocol):
@@ -109,6 +110,11 @@ class Filter(Protocol):
         """The categories that the policy in force knows."""
         ...
 
+    @property
+    def answer_bank(self) -> "AnswerBank":
+        """Approved answers to questions that it refuses."""
+        ...
+
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text: the same decision as a gate fed with it."""
         ...
@@ -160,6 +166,40 @@ class Filters(Protocol):
         """Put these layers, by name, and the policy file as it is now, in force for what begins from now on.
 
         Raises InvalidPolicy; nothing changes then.
+        """
+        ...
+
+
+class Replies(Protocol):
+    """What a person reads in place of a text that the filter refused. Written in advance; never raises."""
+
+    def refusal(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        """Return the reply, in Markdown, for a category (one that nobody has written for, too) and a `Stage`.
+
+        Of equal replies the same seed gives the same, in each language.
+        """
+        ...
+
+    def brief(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        """Return the same in one paragraph without marks, for a program's error message."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedAnswer:
+    """An answer that somebody approved in advance. It goes through the filter like any other."""
+
+    name: str
+    text: str
+
+
+class AnswerBank(Protocol):
+    """Approved answers to questions that are refused."""
+
+    async def find(self, question: str, *, category: str) -> PreparedAnswer | None:
+        """Return the answer to a question that was refused in a category, in its language; None where there is none.
+
+        Never raises; lets other tasks run during a long question.
         """
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from app.domain.errors import ChatError
+from app.domain.errors import ChatError, ContentBlocked
 from app.domain.models import Message, MessageState
 
 Language = Literal["en", "zh"]
@@ -288,12 +288,55 @@ _CATEGORIES: Mapping[str, Mapping[Language, str]] = {
     "self_harm": {"en": "self-harm", "zh": "自伤"},
     "sexual_minors": {"en": "sexual content with minors", "zh": "涉未成年人色情"},
     "drugs": {"en": "drugs", "zh": "毒品"},
-    "fraud": {"en": "crime and fraud", "zh": "违法与诈骗"},
+    "fraud": {"en": "fraud", "zh": "诈骗"},
+    "crime": {"en": "crime", "zh": "违法犯罪"},
+    "malware": {"en": "malware", "zh": "恶意软件"},
+    "sexual": {"en": "sexual content", "zh": "色情"},
     "hate": {"en": "hate", "zh": "仇恨与歧视"},
     "personal_data": {"en": "personal data", "zh": "个人信息"},
     "jailbreak": {"en": "getting around the rules", "zh": "越狱与提示注入"},
     "unavailable": {"en": "the filter is not available", "zh": "过滤器不可用"},
 }
+
+_CLASSES: Mapping[str, Mapping[Language, str]] = {
+    "A1": {"en": "against core socialist values", "zh": "含有违反社会主义核心价值观的内容"},
+    "A1.a": {"en": "subversion", "zh": "煽动颠覆国家政权、推翻社会主义制度"},
+    "A1.b": {"en": "national security and image", "zh": "危害国家安全和利益、损害国家形象"},
+    "A1.c": {"en": "separatism", "zh": "煽动分裂国家、破坏国家统一和社会稳定"},
+    "A1.d": {"en": "terrorism, extremism", "zh": "宣扬恐怖主义、极端主义"},
+    "A1.e": {"en": "ethnic hatred", "zh": "宣扬民族仇恨"},
+    "A1.f": {"en": "violence, obscenity", "zh": "宣扬暴力、淫秽色情"},
+    "A1.g": {"en": "false harmful information", "zh": "传播虚假有害信息"},
+    "A1.h": {"en": "otherwise prohibited", "zh": "其他法律、行政法规禁止的内容"},
+    "A2": {"en": "discrimination", "zh": "含有歧视性内容"},
+    "A2.a": {"en": "ethnicity", "zh": "民族歧视"},
+    "A2.b": {"en": "belief", "zh": "信仰歧视"},
+    "A2.c": {"en": "nationality", "zh": "国别歧视"},
+    "A2.d": {"en": "region", "zh": "地域歧视"},
+    "A2.e": {"en": "gender", "zh": "性别歧视"},
+    "A2.f": {"en": "age", "zh": "年龄歧视"},
+    "A2.g": {"en": "occupation", "zh": "职业歧视"},
+    "A2.h": {"en": "health", "zh": "健康歧视"},
+    "A2.i": {"en": "other discrimination", "zh": "其他方面歧视"},
+    "A3": {"en": "commercial violations", "zh": "商业违法违规"},
+    "A3.a": {"en": "intellectual property", "zh": "侵犯他人知识产权"},
+    "A3.b": {"en": "business ethics", "zh": "违反商业道德"},
+    "A3.c": {"en": "trade secrets", "zh": "泄露他人商业秘密"},
+    "A3.d": {"en": "monopoly, unfair competition", "zh": "利用算法、数据、平台等优势，实施垄断和不正当竞争行为"},
+    "A3.e": {"en": "other commercial violations", "zh": "其他商业违法违规行为"},
+    "A4": {"en": "others' rights", "zh": "侵犯他人合法权益"},
+    "A4.a": {"en": "others' health", "zh": "危害他人身心健康"},
+    "A4.b": {"en": "portrait rights", "zh": "侵害他人肖像权"},
+    "A4.c": {"en": "reputation", "zh": "侵害他人名誉权"},
+    "A4.d": {"en": "honour", "zh": "侵害他人荣誉权"},
+    "A4.e": {"en": "privacy", "zh": "侵害他人隐私权"},
+    "A4.f": {"en": "personal information", "zh": "侵害他人个人信息权益"},
+    "A4.g": {"en": "other rights", "zh": "侵犯他人其他合法权益"},
+    "A5": {"en": "needs of special services", "zh": "无法满足特定服务类型的安全需求"},
+    "A5.a": {"en": "inaccurate", "zh": "内容不准确，严重不符合科学常识或主流认知"},
+    "A5.b": {"en": "unreliable", "zh": "内容不可靠，虽不含严重错误，但无法对使用者形成帮助"},
+}
+"""The classes and groups of GB/T 45654; `app.safety.taxonomy` says what they are."""
 
 _KINDS: Mapping[str, Mapping[Language, str]] = {
     "conversation": {"en": "conversation", "zh": "对话"},
@@ -319,19 +362,32 @@ _CUT_BY_LENGTH: Mapping[Language, str] = {
 _KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题已保存。"}
 """Only under an answer: elsewhere an error may well mean that nothing was saved."""
 
-_HELP_LINES: Mapping[Language, str] = {
-    "en": "If you are in danger or thinking of harming yourself, call your local emergency number now, "
-    "or talk to somebody you trust.",
-    "zh": "如果你正处在危险中，或有伤害自己的念头，请立即拨打 120 或 110，"
-    "或全国统一心理援助热线 12356，也可以告诉你信任的人。",
+_PREPARED: Mapping[str, Mapping[Language, str]] = {
+    "question": {
+        "en": "Written in advance, not by the model.",
+        "zh": "这段话是预先写好的，不是模型生成的。",
+    },
+    "answer": {
+        "en": "Written in advance. The model's answer was stopped by the content filter.",
+        "zh": "这段话是预先写好的；模型的回答被内容过滤器拦下了。",
+    },
 }
+"""Under a reply or an answer that is not the model's."""
 
 
 def category_name(category: str | None, language: Language) -> str:
     """Return a filter category's name; one that a policy file invented is shown as it is."""
     if not category:
         return ""
-    return _CATEGORIES.get(category, {}).get(language) or category.replace("_", " ")
+    if category in _CATEGORIES:
+        return _CATEGORIES[category][language]
+    class_id = category.capitalize().replace("_", ".")
+    return f"{class_id} {class_name(class_id, language)}" if class_id in _CLASSES else category.replace("_", " ")
+
+
+def class_name(class_id: str, language: Language) -> str:
+    """Return the name of a class or group of GB/T 45654: `A1.d`, `A1`. Raises KeyError where there is none."""
+    return _CLASSES[class_id][language]
 
 
 def describe(error: ChatError, language: Language) -> str:
@@ -356,14 +412,18 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     words["minutes"] = max(1, round(_number(data.get("retry_after_s")) / 60))
     for number in ("limit", "length", "retry_after_s", "after_s"):
         words[number] = _number(data.get(number))
-    text = template[language].format_map(_Blanks(words)).replace(".0 ", " ")
-    if category == "self_harm":
-        text = f"{text} {_HELP_LINES[language]}"
-    return text
+    return template[language].format_map(_Blanks(words)).replace(".0 ", " ")
 
 
 def notice(message: Message, language: Language) -> str | None:
-    """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say."""
+    """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say.
+
+    What is said in place of a refused text is a reply, above it: `app.domain.ports.Replies`.
+    """
+    if message.is_prepared:
+        return _PREPARED["question"][language]
+    if message.state is MessageState.BLOCKED and message.error_code in {None, ContentBlocked.code}:
+        return _PREPARED["answer" if message.receipt else "question"][language]
     if message.state is MessageState.BLOCKED:
         data = {**message.error_data, "category": message.category or ""}
         return sentence(message.error_code or "content_filter", data, language)

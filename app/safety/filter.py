@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from app.domain.verdicts import Action, Checked, Finding, ReleasedText, Stage
+from app.safety.answers import PhraseAnswerBank
 from app.safety.detector import Detector
 from app.safety.folded import FoldedReading
-from app.safety.gate import MAX_FINDINGS, StreamGate, check
+from app.safety.gate import MAX_FINDINGS, StreamGate, check, check_at_once
 from app.safety.homophones import HomophoneDetector
 from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
@@ -30,6 +31,7 @@ class ContentFilter:
         A `workshop` is shared by filters that have lists in common.
         """
         self._policy = policy
+        self._answer_bank = PhraseAnswerBank(policy.answers)
         built = (workshop or Workshop()).detectors(policy) if detectors is None else None
         self._detectors = built or dict.fromkeys(Stage, tuple(detectors or ()))
 
@@ -37,6 +39,11 @@ class ContentFilter:
     def policy(self) -> str:
         """The policy's id."""
         return self._policy.id
+
+    @property
+    def answer_bank(self) -> PhraseAnswerBank:
+        """Approved answers to questions that it refuses."""
+        return self._answer_bank
 
     @property
     def categories(self) -> frozenset[str]:
@@ -50,6 +57,10 @@ class ContentFilter:
     async def check(self, text: str, *, stage: Stage) -> Checked:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
         return await check(self.open(stage=stage), text=text)
+
+    def check_at_once(self, text: str, *, stage: Stage) -> Checked:
+        """Judge a short text, such as one that comes with the policy, without a loop. Never raises."""
+        return check_at_once(self.open(stage=stage), text=text)
 
     async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
         """Flag what is split over turns: it begins in `earlier` and ends in the checked text. Never raises.

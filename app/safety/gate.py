@@ -89,6 +89,15 @@ class StreamGate:
             self._is_closed = True
         return self._events.take()
 
+    def take_whole(self, text: str) -> Sequence[GateEvent]:
+        """Take a whole text at once, for those who have no loop to let others run in. Never raises."""
+        if not self._is_closed:
+            self._read(text)
+        if not self._is_closed:
+            self._read("", is_last=True)
+            self._is_closed = True
+        return self._events.take()
+
     @property
     def decisions(self) -> Sequence[Decision]:
         """The one decision about this text, if it flags or masks; a `Cut` carries the decision itself, so none then."""
@@ -268,7 +277,15 @@ class _Events:
 
 async def check(gate: StreamGate, *, text: str) -> Checked:
     """Send a whole text through a fresh gate."""
-    events = [*await gate.feed(text), *await gate.finish()]
+    return _checked(gate, [*await gate.feed(text), *await gate.finish()])
+
+
+def check_at_once(gate: StreamGate, *, text: str) -> Checked:
+    """Do the same without a loop: for short texts."""
+    return _checked(gate, gate.take_whole(text))
+
+
+def _checked(gate: StreamGate, events: Sequence[GateEvent]) -> Checked:
     pieces: list[ReleasedText] = []
     for event in events:
         if isinstance(event, Cut):

@@ -16,13 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action, Finding, Stage
 from app.safety import homophones, normalise
+from app.safety.answers import Answer
 from app.safety.folded import FOLDING
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
+from app.safety.replies import Reply
 from app.safety.role_tokens import TOKENS
+from app.safety.taxonomy import CLASSES, SafetyClass, class_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +170,9 @@ class Layer:
     """A list takes the place of one of the same name below."""
     without: frozenset[str] = frozenset()
     """Lists of the layers below that are left out."""
+    replies: tuple[Reply, ...] = ()
+    """Come before those below, as the answers do."""
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +191,11 @@ class Policy:
     """Of the rules in force."""
     trials: Reactions
     """Of those on trial."""
+    replies: tuple[Reply, ...] = ()
+    """What is said in place of what is refused. Decides nothing, so the id does not tell it; the next neither."""
+    answers: tuple[Answer, ...] = ()
+    is_by_class: bool = False
+    """Whether its categories are the classes of GB/T 45654, and those of what is laid over it."""
 
     def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
         """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
@@ -200,15 +211,33 @@ class Policy:
         of_lists = (phrase_list.category for phrase_list in self.lists)
         return frozenset({rule.category for rule in self.rules} | {one for one in of_lists if one})
 
+    def class_of(self, finding: Finding) -> SafetyClass | None:
+        """Return the class of GB/T 45654 of what was found: its list's, else the one that its category is close to."""
+        safety_class = self._classes.get(finding.rule.partition(":")[0])
+        return CLASSES[safety_class] if safety_class else class_of(finding.category)
+
+    @property
+    def _classes(self) -> Mapping[str, str]:
+        return {one.name: one.safety_class for one in self.lists if one.safety_class}
+
     def phrases(self) -> Iterator[Phrase]:
         """Yield the phrases of all lists."""
         for phrase_list in self.lists:
             yield from phrase_list.entries()
 
 
-def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
+def make_policy(
+    name: str,
+    *,
+    rules: Sequence[Rule] = (),
+    lists: Sequence[PhraseList] = (),
+    replies: Sequence[Reply] = (),
+    answers: Sequence[Answer] = (),
+    is_by_class: bool = False,
+) -> Policy:
     """Return a policy of one layer, of parts that are known to be sound, the test phrases added."""
-    return _policy((name,), rules=rules, lists=(*TEST_LISTS, *lists))
+    every = (*TEST_LISTS, *lists)
+    return _policy((name,), rules=rules, lists=every, replies=replies, answers=answers, is_by_class=is_by_class)
 
 
 def layered(base: Policy, layer: Layer) -> Policy:
@@ -224,7 +253,14 @@ def layered(base: Policy, layer: Layer) -> Policy:
     below = [replace(one, is_locked=True) if one.name in locked else one for one in base.lists if one.name not in gone]
     number = len(base.layers)
     above = [replace(one, layer=number) for one in layer.lists if one.name not in locked]
-    return _policy((*base.layers, layer.name), rules=(*kept, *layer.rules), lists=(*below, *above))
+    return _policy(
+        (*base.layers, layer.name),
+        rules=(*kept, *layer.rules),
+        lists=(*below, *above),
+        replies=(*layer.replies, *base.replies),
+        answers=(*layer.answers, *base.answers),
+        is_by_class=base.is_by_class,
+    )
 
 
 def weakened(base: Policy, layer: Layer) -> Iterator[tuple[str, str]]:
@@ -249,7 +285,15 @@ def _locked_lists(policy: Policy) -> set[str]:
     return tests | {one.name for one in policy.lists if one.is_locked or one.category in categories}
 
 
-def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> Policy:
+def _policy(
+    layers: tuple[str, ...],
+    *,
+    rules: Sequence[Rule],
+    lists: Sequence[PhraseList],
+    replies: Sequence[Reply],
+    answers: Sequence[Answer],
+    is_by_class: bool,
+) -> Policy:
     actions = _reactions(rule for rule in rules if not rule.is_shadow)
     trials = _reactions(rule for rule in rules if rule.is_shadow)
     name = layers[-1]
@@ -275,6 +319,9 @@ def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[P
         layers=layers,
         actions=actions,
         trials=trials,
+        replies=tuple(replies),
+        answers=tuple(answers),
+        is_by_class=is_by_class,
     )
 
 

@@ -4,6 +4,8 @@
     base = "builtin:general"                             # what this is laid over: shipped, or a file beside this
     without = ["fraud-en"]                               # lists of it that are left out
     files = ["builtin:drugs-zh", "house-rules.toml"]     # lists of phrases, beside this file or shipped
+    by_class = true                                      # the categories are the classes of GB/T 45654, see below
+    wording = ["builtin:answers", "house-words.toml"]    # files of replies and answers, `app.safety.wording_tables`
 
     [[rules]]
     category = "drugs"
@@ -16,6 +18,7 @@
     [[lists]]                                            # a list may also stand here
     name = "competitors"
     category = "advertising"
+    class = "A3.b"                                       # the class of GB/T 45654 that it counts in
     language = "en"
     phrases = ["buy at example corp"]
     allow = ["example corp's annual report"]             # excuses hits that lie within it
@@ -39,10 +42,17 @@
     expires = 2027-11-28                                 # from that day on it is not searched any more
     note = "their summer campaign"
 
+`[[replies]]` and `[[answers]]` may stand here as well. The replies that come with the program are part of every policy;
+one's own come before them.
+
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed; there `short_ok` and `redundant_ok` are
 separated by commas, and there are no entries. Nothing unknown is overlooked: whatever is wrong is told with its line,
 and the policy is not taken. A layer that would weaken what is locked below it is wrong.
+
+Where a policy goes by class, rules speak of `a1_d` for A1.d, or of `a1` for all of a group (the gravest that speaks of
+a class decides), and a list's category is its class – unless a rule speaks of the list's own category: so self-harm,
+which is of A4.a, can be handed to a person and the rest of A4.a not.
 """
 
 import re
@@ -61,6 +71,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from app.domain.errors import InvalidPolicy
 from app.domain.models import now
 from app.domain.verdicts import Action, Stage
+from app.safety.answers import Answer
 from app.safety.phrases import squeeze
 from app.safety.policy import (
     TEST_LISTS,
@@ -73,10 +84,14 @@ from app.safety.policy import (
     make_policy,
     weakened,
 )
-from app.safety.taxonomy import CLASSES
+from app.safety.replies import Reply
+from app.safety.taxonomy import CATEGORIES, CLASSES, GROUPS, expanded, is_class
+from app.safety.wording_tables import AnswerTable, ReplyTable, WordingFile
 
 _BUILTIN_POLICIES: Final = Path(__file__).parent / "policies"
 BUILTIN_POLICY: Final = _BUILTIN_POLICIES / "general.toml"
+_BUILTIN: Final = "builtin:"
+_BUILTIN_WORDING: Final = Path(__file__).parent / "wording"
 _MAX_LAYERS: Final = 8
 _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
 MAX_PHRASE_LENGTH: Final = 200
@@ -85,6 +100,10 @@ MAX_PHRASE_LENGTH: Final = 200
 _DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
 """Categories that are found without a list."""
 _PERMISSIONS: Final = frozenset({"short_ok", "redundant_ok"})
+_KNOWN: Final = frozenset(
+    {*CATEGORIES, *(one.category for one in CLASSES.values()), *(group.lower() for group in GROUPS)}
+)
+"""Categories that something may be said of, whether this policy finds them or not."""
 MAX_ALTERNATIVES: Final = 1000
 """Phrases that a pattern may stand for."""
 
@@ -198,6 +217,19 @@ def builtin_list(name: str) -> Path:
     return path
 
 
+def policy_path(name: str) -> Path | None:
+    """Return the file of a policy: `builtin:general`, `builtin:gb45654` or a path; None for an empty name.
+
+    Raises InvalidPolicy where no built-in policy has this name.
+    """
+    if not name.startswith(_BUILTIN):
+        return Path(name) if name else None
+    files = {path.stem: path for path in _BUILTIN_POLICIES.glob("*.toml")}
+    if path := files.get(name.removeprefix(_BUILTIN)):
+        return path
+    raise InvalidPolicy(f"there is no policy {name}; there are {', '.join(map(_BUILTIN.__add__, sorted(files)))}")
+
+
 def unique(phrases: Iterable[str]) -> Iterator[str]:
     """Yield phrases, the first of those that count as the same."""
     seen: set[str] = set()
@@ -285,7 +317,8 @@ class _ListTable(_Table):
     def _is_complete(self) -> Self:
         if not self.phrases and not self.patterns and not self.allow and not self.entries:
             raise ValueError("the list is empty")
-        if (self.phrases or self.patterns or self.entries) and self.category is None:
+        has_phrases = self.phrases or self.patterns or self.entries
+        if has_phrases and self.category is None and self.safety_class is None:
             raise ValueError("a list of phrases needs a category")
         return self
 
@@ -294,9 +327,10 @@ class _ListTable(_Table):
         records = tuple(entry.record() for entry in self.entries)
         lasting = (record.text for record in records if not record.is_expired(today=now))
         made = unique(text for pattern in self.patterns for text in alternatives(pattern))
+        own_class = CLASSES[self.safety_class] if self.safety_class else None
         return PhraseList(
             name=self.name,
-            category=self.category,
+            category=self.category or (own_class.category if own_class else None),
             language=self.language,
             phrases=(*self.phrases, *lasting, *made),
             allowed=tuple(self.allow),
@@ -330,11 +364,15 @@ class _PolicyFile(_Table):
     base: str = ""
     without: list[str] = []
     files: list[str] = []
+    by_class: bool = False
     rules: list[_RuleTable] = []
     lists: list[_ListTable] = []
+    wording: list[str] = []
+    replies: list[ReplyTable] = []
+    answers: list[AnswerTable] = []
 
 
-_Model = TypeVar("_Model", bound=_Table)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _Source:
@@ -367,6 +405,11 @@ class _Source:
         lines = enumerate(self.lines[after:], after + 1)
         headers = [n for n, line in lines if line.split("#")[0].strip() == f"[[{name}]]"]
         return headers[number] if number < len(headers) else 0
+
+    def place_of(self, table: str, *, number: int) -> str:
+        """Return where a table stands, as a fault begins."""
+        line = self.line_of_table(table, number=number)
+        return f"{self.name}:{line}" if line else self.name
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
         """Return the first line after another that sets a key."""
@@ -421,7 +464,7 @@ class _Source:
         numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
         keys = [part for part in place if isinstance(part, str)]
         after = 0
-        if numbered and numbered[0][0] in {"rules", "lists", "entries"}:
+        if numbered and numbered[0][0] in {"rules", "lists", "entries", "replies", "answers"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
         for name, number in numbered[1:]:
             after = self.line_of_table(f"lists.{name}", number=number, after=after) or after
@@ -468,14 +511,38 @@ class _Loader:
         for number, one in enumerate(document.lists):
             lists.append(replace(one.phrase_list(today=self._today), path=source.path))
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
-        layer = Layer(name=document.name, rules=tuple(rules), lists=tuple(lists), without=frozenset(document.without))
+        by_class = document.by_class or (base is not None and base.is_by_class)
+        if by_class:
+            lists = self._by_class(rules=[*rules, *(base.rules if base else ())], lists=lists)
+        replies, answers = self._read_wording(document, is_bottom=base is None)
+        layer = Layer(
+            name=document.name,
+            rules=tuple(rules),
+            lists=tuple(lists),
+            without=frozenset(document.without),
+            replies=tuple(replies),
+            answers=tuple(answers),
+        )
         self._check_names(lists)
-        self._check_rules(layer, base=base)
+        self._check_rules(layer, base=base, by_class=by_class)
+        self._check_wording(layer, base=base)
+        if by_class:
+            expand = [replace(rule, category=category) for rule in rules for category in expanded(rule.category)]
+            layer = replace(layer, rules=tuple(expand))
         if base is not None:
             self._check_base(layer, base=base)
         if self._faults:
             raise InvalidPolicy(*self._faults)
-        return make_policy(document.name, rules=rules, lists=lists) if base is None else layered(base, layer)
+        if base is not None:
+            return layered(base, layer)
+        return make_policy(
+            layer.name,
+            rules=layer.rules,
+            lists=layer.lists,
+            replies=layer.replies,
+            answers=layer.answers,
+            is_by_class=by_class,
+        )
 
     def _base(self, document: _PolicyFile, *, over: Policy | None) -> Policy | None:
         """Return what the layer is laid over; None where it stands alone."""
@@ -512,6 +579,47 @@ class _Loader:
             reason = f"{kind} {name}: only shipped ones can be named here, as builtin:NAME"
         raise InvalidPolicy(self._source.at(reason, line=self._source.line_of_phrase(name, occurrence=0)))
 
+    def _read_wording(self, document: _PolicyFile, *, is_bottom: bool) -> tuple[list[Reply], list[Answer]]:
+        """Return those of the layer and of the files that it names; at the bottom the shipped replies too."""
+        source = self._source
+        shipped = _Source.of_file(_BUILTIN_WORDING / "replies.toml")
+        parts: list[tuple[_Source, _PolicyFile | WordingFile]] = [(source, document)]
+        for name in document.wording:
+            other = self._open(self._file(name, shipped=_BUILTIN_WORDING, kind="wording"))
+            parts.append((other, other.read(WordingFile, other.toml())))
+        if is_bottom:
+            parts.append((shipped, shipped.read(WordingFile, shipped.toml())))
+        replies = [
+            table.reply(place=part.place_of("replies", number=number), is_shipped=part is shipped)
+            for part, words in parts
+            for number, table in enumerate(words.replies)
+        ]
+        answers = [
+            table.answer(place=part.place_of("answers", number=number))
+            for part, words in parts
+            for number, table in enumerate(words.answers)
+        ]
+        return replies, answers
+
+    def _check_wording(self, layer: Layer, *, base: Policy | None) -> None:
+        replies, answers = layer.replies, layer.answers
+        lists = (*layer.lists, *(base.lists if base else ()))
+        ruled = {rule.category for rule in (*layer.rules, *(base.rules if base else ()))}
+        known = ruled | {one.category for one in lists if one.category} | _KNOWN
+        spoken = [(one.place, one.category) for one in replies if one.category]
+        spoken += [(one.place, category) for one in answers for category in sorted(one.categories)]
+        self._faults += [
+            f"{place}: nothing finds the category {category}" for place, category in spoken if category not in known
+        ]
+        seen: set[str] = set()
+        for one in answers:
+            if one.name in seen:
+                self._faults.append(f"{one.place}: a second answer named {one.name}")
+            seen.add(one.name)
+            for phrase in (*one.all, *one.any):
+                if reason := _fault_in(squeeze(phrase)):
+                    self._faults.append(f"{one.place}: answer {one.name}: {reason}")
+
     def _read_list(self, name: str) -> PhraseList:
         path = self._file(name, shipped=_BUILTIN_LISTS, kind="list")
         source = self._open(path)
@@ -526,10 +634,29 @@ class _Loader:
                 self._faults.append(self._source.at(f"a second list named {phrase_list.name}"))
             seen.add(phrase_list.name)
 
-    def _check_rules(self, layer: Layer, *, base: Policy | None) -> None:
+    def _by_class(self, *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> list[PhraseList]:
+        """Put each list into the category of its class, but for those of whose own category a rule speaks."""
+        ruled = {rule.category for rule in rules}
+        sorted_lists: list[PhraseList] = []
+        for one in lists:
+            own_class = CLASSES[one.safety_class] if one.safety_class else None
+            if own_class and one.category and (one.category not in ruled or is_class(one.category)):
+                sorted_lists.append(replace(one, category=own_class.category))
+                continue
+            if one.category and one.category not in ruled and not is_class(one.category):
+                self._faults.append(
+                    self._source.at(f"list {one.name}: this policy goes by class, and it does not name one")
+                )
+            sorted_lists.append(one)
+        return sorted_lists
+
+    def _check_rules(self, layer: Layer, *, base: Policy | None, by_class: bool) -> None:
         source = self._source
         lists = (*layer.lists, *(base.lists if base else ()))
         found = {phrase_list.category for phrase_list in lists if phrase_list.category} | _DETECTED
+        if by_class:
+            found |= {one.category for one in CLASSES.values()}  # the operator's lists are still to come
+            found |= {group.lower() for group in GROUPS}
         seen: set[tuple[str, Stage, float, bool]] = set()
         for number, rule in enumerate(layer.rules):
             line = source.line_of_table("rules", number=number)
@@ -540,7 +667,8 @@ class _Loader:
                 if key in seen:
                     self._faults.append(source.at(f"a second rule for {rule.category} in {stage}", line=line))
                 seen.add(key)
-        ruled = {rule.category for rule in (*layer.rules, *(base.rules if base else ()))}
+        rules = (*layer.rules, *(base.rules if base else ()))
+        ruled = {category for rule in rules for category in expanded(rule.category)}
         for phrase_list in layer.lists:
             if phrase_list.category and phrase_list.action is None and phrase_list.category not in ruled:
                 self._faults.append(

@@ -8,10 +8,13 @@ import asyncio
 from collections.abc import Mapping
 
 from app.domain.errors import SafetyUnavailable
-from app.domain.ports import SITE_LAYER
+from app.domain.ports import SITE_LAYER, Replies
+from app.domain.words import Language
 from app.safety.filter import ContentFilter, Workshop
 from app.safety.policy import Policy
 from app.safety.policy_file import PolicyFile, lay_over
+from app.safety.replies import CategoryReplies
+from app.safety.wording_check import require_sound
 
 
 class _Stock:
@@ -29,9 +32,12 @@ class _Stock:
                 lay_over(self._site, text, name=name)
         self.site = self.filter_of(self._site)
         self._filters = {"": self.site}
+        self.replies = CategoryReplies(self._site.replies)
 
     def filter_of(self, policy: Policy) -> ContentFilter:
-        return ContentFilter(policy, workshop=self._workshop)
+        content_filter = ContentFilter(policy, workshop=self._workshop)
+        require_sound(policy, content_filter=content_filter)
+        return content_filter
 
     async def over(self, names: str) -> ContentFilter:
         key = " ".join(names.split())
@@ -50,32 +56,47 @@ class _Stock:
         return policy
 
 
+class _SiteReplies:
+    """`app.domain.ports.Replies` of whatever policy is in force for everybody."""
+
+    def __init__(self, shelf: "FilterShelf") -> None:
+        self._shelf = shelf
+
+    def refusal(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        return self._shelf.stock.replies.refusal(category=category, stage=stage, seed=seed, language=language)
+
+    def brief(self, *, category: str, stage: str, seed: str, language: Language) -> str:
+        return self._shelf.stock.replies.brief(category=category, stage=stage, seed=seed, language=language)
+
+
 class FilterShelf:
     """`app.domain.ports.Filters`."""
 
     def __init__(self, policy_file: PolicyFile, *, layers: Mapping[str, str] | None = None) -> None:
         """`layers` are the live ones, by name. Raises InvalidPolicy."""
         self._file = policy_file
-        self._stock = _Stock(policy_file.load(), layers or {})
+        self.replies: Replies = _SiteReplies(self)
+        """What people read in place of what is refused."""
+        self.stock = _Stock(policy_file.load(), layers or {})
 
     @property
     def site(self) -> ContentFilter:
         """The filter for everybody."""
-        return self._stock.site
+        return self.stock.site
 
     async def over(self, names: str) -> ContentFilter:
         """Return the filter with these layers over the site's policy, from the bottom; built the first time.
 
         Raises SafetyUnavailable where there is no such layer: nothing passes by a filter that is not there.
         """
-        return self._stock.site if not names else await self._stock.over(names)
+        return self.stock.site if not names else await self.stock.over(names)
 
     async def draft(self, name: str, text: str) -> ContentFilter:
         """Return the filter as it would be with this layer: the site's, or the one with this layer over it.
 
         Raises InvalidPolicy, also where another layer would no longer fit.
         """
-        layers = {**self._stock.layers, name: text}
+        layers = {**self.stock.layers, name: text}
         stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), layers))
         return stock.site if name == SITE_LAYER else await stock.over(name)
 
@@ -88,4 +109,4 @@ class FilterShelf:
 
         Raises InvalidPolicy; nothing changes then.
         """
-        self._stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), dict(layers)))
+        self.stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), dict(layers)))

@@ -139,8 +139,8 @@ class Answering:
             turn.log.append(Ended(answer=answer, title=turn.title))
             self._turns.retire(turn)
         else:  # the readers are told; the text is kept until there is room for it
-            told = replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=_told(failure))
-            turn.log.append(Ended(answer=told, title=turn.title))
+            failed = replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=told(failure))
+            turn.log.append(Ended(answer=failed, title=turn.title))
             saving = asyncio.create_task(self._save_later(turn, answer, hits), name=f"save-{turn.id}")
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
@@ -351,12 +351,12 @@ def _closed(turn: Turn, outcome: _Outcome) -> Message:
         finished_at=now(),
         category=outcome.category,
         error_code=outcome.error.code if outcome.error else None,
-        error_data=_told(outcome.error),
+        error_data=told(outcome.error),
         receipt=outcome.receipt,
     )
 
 
-def _told(error: ChatError | None) -> ErrorData:
+def told(error: ChatError | None) -> ErrorData:
     """Return what of an error its sentence is made of."""
     if error is None:
         return {}

@@ -1,11 +1,14 @@
 """The chat: a question goes in, a turn of its own writes the answer, readers follow its log.
 
 One turn, from top to bottom: `ask` → filter → storage → `_run` → wait for the model → prompt → queue → engine → gate →
-log → storage. Nothing leaves by another way.
+log → storage. Nothing leaves by another way. A question that the filter refuses may have an approved answer in the
+answer bank: it passes the filter too, and the turn is over at once.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import structlog
 
 from app.domain.errors import (
     AccessDenied,
@@ -19,10 +22,12 @@ from app.domain.errors import (
 from app.domain.events import Ended, Numbered
 from app.domain.generation import ChatMessage
 from app.domain.models import (
+    PREPARED,
     Account,
     Conversation,
     Message,
     MessageState,
+    Receipt,
     Role,
     Sampling,
     Template,
@@ -33,7 +38,7 @@ from app.domain.models import (
 from app.domain.ports import Filter, Filters, Storage, Unit
 from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
 from app.domain.words import Language
-from app.services.answering import Answering, refusal
+from app.services.answering import Answering, refusal, told
 from app.services.hits import hits_of
 from app.services.stats import Stats
 from app.services.titles import title_of
@@ -47,6 +52,8 @@ _TURNS_TOGETHER = 3
 """Earlier questions that are read together with the new one."""
 
 ChosenTemplate = tuple[Template, TemplateVersion]
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,14 @@ class Asked:
     template: ChosenTemplate | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An answer of the answer bank after the filter."""
+
+    text: ReleasedText
+    receipt: Receipt
+
+
 class Chat:
     """Asks, answers, stops."""
 
@@ -107,11 +122,13 @@ class Chat:
         """Save the question and start its turn.
 
         Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, EngineBusy, StorageFailure.
-        A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer.
+        A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer, or with
+        the one that the answer bank has for it.
         """
         _require_active(account)
         content_filter = await self._filters.over(account.policy_layers)
-        checked = await _check(content_filter, _clean(question.text), stage=Stage.INPUT)
+        text = _clean(question.text)
+        checked = await _check(content_filter, text, stage=Stage.INPUT)
         conversation_id = await self._conversation_id(account, question)
         with self._turns.claim(conversation_id):
             async with self._storage.read() as unit:
@@ -125,7 +142,8 @@ class Chat:
             if is_new and checked.text is not None:
                 title = await content_filter.check(title_of(checked.text), stage=Stage.OUTPUT)
                 conversation = replace(conversation, title=title.text or NOTHING)
-            asked = _asked(conversation, parent_id=parent_id, checked=checked)
+            prepared = await _prepared(content_filter, text, checked.decision)
+            asked = _asked(conversation, parent_id=parent_id, checked=checked, prepared=prepared)
             asked = replace(asked, siblings={asked.question.id: (*beside, asked.question.id)}, template=template)
             turn = _turn(
                 account,
@@ -140,7 +158,8 @@ class Chat:
     async def ask_for_program(self, account: Account, question: ApiQuestion) -> Asked:
         """Save the last question of a program's messages and start its turn.
 
-        Raises what `ask` raises, and ContentBlocked where the filter refuses the question or the history.
+        Raises what `ask` raises, and ContentBlocked where the filter refuses the history, or the question and the
+        answer bank has nothing for it.
         """
         _require_active(account)
         *history, last = question.messages or (ChatMessage(Role.USER, ""),)
@@ -149,7 +168,8 @@ class Chat:
         content_filter = await self._filters.over(account.policy_layers)
         system, version = await self._system_of_program(content_filter, question)
         cleared = [await _cleared_history(content_filter, message) for message in history]
-        checked = await _check(content_filter, _clean(last.text), stage=Stage.INPUT)
+        text = _clean(last.text)
+        checked = await _check(content_filter, text, stage=Stage.INPUT)
         checked = await _in_context(content_filter, checked, cleared)
         at = now()
         conversation = Conversation(
@@ -161,7 +181,8 @@ class Chat:
             template_version_id=version.id if version else None,
             source="api",
         )
-        asked = _asked(conversation, parent_id=None, checked=checked)
+        prepared = await _prepared(content_filter, text, checked.decision)
+        asked = _asked(conversation, parent_id=None, checked=checked, prepared=prepared)
         turn = Turn(
             id=asked.answer.id,
             account_id=account.id,
@@ -175,7 +196,7 @@ class Chat:
             is_patient=False,
         )
         await self._save_and_start(account, asked, turn, checked.decision, is_new=True)
-        if checked.text is None:
+        if asked.answer.state is MessageState.BLOCKED:
             raise refusal(checked.decision)
         return asked
 
@@ -217,8 +238,8 @@ class Chat:
     async def _save_and_start(
         self, account: Account, asked: Asked, turn: Turn, decision: Decision, *, is_new: bool
     ) -> None:
-        is_blocked = asked.answer.state is MessageState.BLOCKED
-        if not is_blocked:
+        is_over = asked.answer.state.is_final
+        if not is_over:
             await self._answering.admit(turn)
         async with self._storage.write() as unit:
             if await unit.accounts.get(account.id) is None:
@@ -230,8 +251,17 @@ class Chat:
             await unit.hits.add(*hits_of(decision, account_id=account.id, message=asked.question))
             await unit.commit()
         self._stats.asked(decision)
-        if not is_blocked:
+        if not is_over:
             self._answering.start(turn)
+        elif asked.answer.text:
+            self._tell(turn, asked.answer)
+
+    def _tell(self, turn: Turn, answer: Message) -> None:
+        """End a turn that no engine was asked for, so that its readers are told as of any other."""
+        self._turns.add(turn)
+        turn.release(answer.text)
+        turn.log.append(Ended(answer=answer))
+        self._turns.retire(turn)
 
     async def _conversation_id(self, account: Account, question: Question) -> str:
         """Return where the question belongs: a conversation of one's own, or a new one."""
@@ -394,6 +424,8 @@ async def own_conversation(
 
 def can_repeat(answer: Message) -> bool:
     """Whether its question can be answered anew: one that the filter refused was not kept."""
+    if answer.is_prepared:
+        return False
     return answer.state is not MessageState.BLOCKED or answer.receipt is not None
 
 
@@ -438,6 +470,21 @@ async def _in_context(content_filter: Filter, checked: Checked, history: Sequenc
     return _judged(await content_filter.in_context(checked, earlier=earlier[-_TURNS_TOGETHER:]))
 
 
+async def _prepared(content_filter: Filter, text: str, decision: Decision) -> _Prepared | None:
+    """Return the approved answer to a question that was refused, as the filter lets it pass; None without one."""
+    if not decision.is_refusal:
+        return None
+    answer = await content_filter.answer_bank.find(text, category=decision.category or "")
+    if answer is None:
+        return None
+    checked = await content_filter.check(answer.text, stage=Stage.OUTPUT)
+    if checked.text is None:  # the policy is checked for this when it is read, so something is wrong with the filter
+        log.error("prepared_answer_refused", answer=answer.name, policy=checked.decision.policy)
+        return None
+    receipt = Receipt(model=answer.name, policy=checked.decision.policy, finish_reason=PREPARED)
+    return _Prepared(checked.text, receipt)
+
+
 def _judged(checked: Checked) -> Checked:
     if checked.decision.is_degraded:
         raise SafetyUnavailable(decision_id=checked.decision.id)
@@ -463,32 +510,36 @@ def _clean(text: str, *, is_empty_fine: bool = False) -> str:
     return kept
 
 
-def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checked) -> Asked:
+def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checked, prepared: _Prepared | None) -> Asked:
     """Return the two new rows. A refused question keeps its place, not its text."""
     at = now()
-    is_blocked = checked.text is None
+    is_refused = checked.text is None
+    is_blocked = is_refused and prepared is None
     question = Message(
         id=new_id(),
         conversation_id=conversation.id,
         parent_id=parent_id,
         role=Role.USER,
         text=checked.text or NOTHING,
-        state=MessageState.BLOCKED if is_blocked else MessageState.COMPLETE,
+        state=MessageState.BLOCKED if is_refused else MessageState.COMPLETE,
         created_at=at,
         finished_at=at,
-        category=checked.decision.category if is_blocked else None,
+        category=checked.decision.category if is_refused else None,
     )
+    state = MessageState.COMPLETE if prepared else MessageState.BLOCKED if is_blocked else MessageState.RUNNING
     answer = Message(
         id=new_id(),
         conversation_id=conversation.id,
         parent_id=question.id,
         role=Role.ASSISTANT,
-        text=NOTHING,
-        state=MessageState.BLOCKED if is_blocked else MessageState.RUNNING,
+        text=prepared.text if prepared else NOTHING,
+        state=state,
         created_at=at,
-        finished_at=at if is_blocked else None,
+        finished_at=at if is_refused else None,
         category=question.category,
         error_code=ContentBlocked.code if is_blocked else None,
+        error_data=told(refusal(checked.decision)) if is_refused else {},
+        receipt=prepared.receipt if prepared else None,
     )
     return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
 

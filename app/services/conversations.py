@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from app.domain.errors import ContentBlocked, InvalidInput, NotFound
+from app.domain.errors import InvalidInput, NotFound
 from app.domain.models import Account, Conversation, Message, TemplateVersion, now
 from app.domain.ports import Filters, Storage, Unit
 from app.domain.verdicts import Stage
+from app.services.answering import refusal
 from app.services.chat import ChosenTemplate, own_conversation, template_of
 
 MAX_TITLE = 200
@@ -83,7 +84,7 @@ class ConversationDesk:
         content_filter = await self._filters.over(account.policy_layers)
         checked = await content_filter.check(line, stage=Stage.INPUT)
         if checked.text is None:
-            raise ContentBlocked(category=checked.decision.category or "", decision_id=checked.decision.id)
+            raise refusal(checked.decision)
         async with self._storage.write() as unit:
             conversation = await own_conversation(unit, account, conversation_id)
             await unit.conversations.set_title(conversation.id, checked.text, is_by_owner=True)

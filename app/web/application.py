@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from app.domain.ports import Markdown
+from app.domain.ports import Markdown, Replies
 from app.services.services import Services
 from app.web import errors, moderations, openai_api, operations, page_api, programs, sign_in, turn_stream
 from app.web.body_limit import BodyLimit
@@ -30,6 +30,8 @@ class Front:
     """What is drawn: made in `ui`, put in by the bootstrap."""
 
     markdown: Markdown
+    replies: Replies
+    """What is said in place of what the filter refused."""
     forms: Forms
     trouble: ErrorPage
     assets: Mapping[str, Path]
@@ -68,11 +70,11 @@ def create(
             yield
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
-    draw = Drawing(front.markdown)
-    respond = Respond(front.trouble)
+    draw = Drawing(front.markdown, replies=front.replies)
+    respond = Respond(front.trouble, replies=front.replies)
     app.include_router(operations.router(services))
     for_programs = programs.route_class(services.accounts, is_open=door.is_open_to_programs)
-    app.include_router(openai_api.router(services, route_class=for_programs, closing=closing))
+    app.include_router(openai_api.router(services, replies=front.replies, route_class=for_programs, closing=closing))
     app.include_router(moderations.router(services.moderation, route_class=for_programs))
     app.include_router(page_api.router(services, draw))
     app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message, closing=closing))

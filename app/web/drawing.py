@@ -3,9 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role
-from app.domain.ports import Markdown
+from app.domain.ports import Markdown, Replies
+from app.domain.verdicts import Stage
 from app.domain.words import Language, category_name, notice, waiting
 from app.services.chat import ChosenTemplate, can_continue, can_repeat
 from app.services.conversations import Thread
@@ -17,9 +19,10 @@ _KEPT_ANSWERS = 2000
 class Drawing:
     """Draws; keeps the HTML of the answers that were read last, since a final answer never changes."""
 
-    def __init__(self, markdown: Markdown) -> None:
-        """`markdown` renders answers."""
+    def __init__(self, markdown: Markdown, *, replies: Replies) -> None:
+        """`markdown` renders answers, `replies` are shown in place of what was refused."""
         self._markdown = markdown
+        self._replies = replies
         self._blocks: OrderedDict[str, Sequence[str]] = OrderedDict()
 
     def message(
@@ -30,24 +33,43 @@ class Drawing:
         siblings: Sequence[str] = (),
         is_outside_context: bool = False,
     ) -> dict[str, object]:
-        """Return a message. A blocked answer shows its notice in place of what was written."""
+        """Return a message. A blocked answer shows a reply in place of what was written."""
         is_answer = message.role is Role.ASSISTANT
         is_blocked = message.state is MessageState.BLOCKED
+        reply = self._reply(message, language) if is_answer and is_blocked else ""
         return {
             "id": message.id,
             "parent_id": message.parent_id,
             "role": message.role.value,
             "state": message.state.value,
-            "text": "" if is_blocked else message.text,
-            "blocks": self._html(message) if is_answer and not is_blocked else [],
+            "text": reply if is_blocked else message.text,
+            "blocks": self._shown(message, reply) if is_answer else [],
+            "is_prepared": bool(reply) or message.is_prepared,
             "created_at": message.created_at.isoformat(),
             "notice": notice(message, language),
             "category": category_name(message.category, language) or None,
             "actions": _actions(message),
             "siblings": list(siblings) or [message.id],
             "outside_context": is_outside_context,
-            "receipt": _receipt(message.receipt) if message.receipt else None,
+            "receipt": _receipt(message.receipt) if message.receipt and not message.is_prepared else None,
         }
+
+    def _reply(self, message: Message, language: Language) -> str:
+        """Return what is said in place of a refused text; none where the filter failed: that has words of its own."""
+        if message.error_code not in {None, ContentBlocked.code}:
+            return ""
+        return self._replies.refusal(
+            category=message.category or "",
+            stage=str(message.error_data.get("stage") or (Stage.OUTPUT if message.receipt else Stage.INPUT)),
+            seed=str(message.error_data.get("decision_id") or message.id),
+            language=language,
+        )
+
+    def _shown(self, message: Message, reply: str) -> Sequence[str]:
+        """Return the HTML of an answer, or of what is said in its place."""
+        if message.state is MessageState.BLOCKED:
+            return self._markdown.render(reply) if reply else []
+        return self._html(message)
 
     def thread(self, thread: Thread, language: Language) -> dict[str, object]:
         """Return a conversation with its shown branch."""

@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from app.domain.errors import AccessDenied, ChatError, InvalidInput, MethodNotAllowed, NotFound
+from app.domain.errors import AccessDenied, ChatError, ContentBlocked, InvalidInput, MethodNotAllowed, NotFound
+from app.domain.ports import Replies
+from app.domain.verdicts import Stage
 from app.domain.words import Language, describe
 from app.web.language import language_of
 
@@ -50,18 +52,19 @@ class ErrorPage(Protocol):
 class Respond:
     """Turns an error into a response, in the form that the request's reader expects."""
 
-    def __init__(self, page: ErrorPage) -> None:
-        """`page` draws errors for people who look at them directly."""
+    def __init__(self, page: ErrorPage, *, replies: Replies) -> None:
+        """`page` draws errors for people who look at them directly, `replies` say what a refusal says."""
         self._page = page
+        self._replies = replies
 
     def __call__(self, request: Request, error: ChatError, *, status: int | None = None) -> Response:
         """Return OpenAI's form for programs, a page where one is looked at, else our own JSON."""
         status = status or status_of(error)
         headers = headers_of(error)
         if is_for_programs(request.url.path):
-            return JSONResponse(openai_error(error, describe(error, "en")), status_code=status, headers=headers)
+            return JSONResponse(openai_error(error, self._words(error, "en")), status_code=status, headers=headers)
         language = language_of(request)
-        words = describe(error, language)
+        words = self._words(error, language)
         if "text/html" in request.headers.get("accept", ""):
             is_missing = status == NotFound.status
             page = self._page.trouble(language=language, error=words, is_missing=is_missing)
@@ -71,6 +74,20 @@ class Respond:
         if retry_after_s is not None:
             body["retry_after_s"] = retry_after_s
         return JSONResponse({"error": body}, status_code=status, headers=headers)
+
+    def _words(self, error: ChatError, language: Language) -> str:
+        reply = brief_reply(error, self._replies, language) if isinstance(error, ContentBlocked) else ""
+        return reply or describe(error, language)
+
+
+def brief_reply(error: ContentBlocked, replies: Replies, language: Language) -> str:
+    """Return in a sentence or two what is said to somebody whose text was refused."""
+    return replies.brief(
+        category=str(error.data.get("category") or ""),
+        stage=str(error.data.get("stage") or Stage.INPUT),
+        seed=str(error.data.get("decision_id") or ""),
+        language=language,
+    )
 
 
 def is_for_programs(path: str) -> bool:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.models import new_id
 from app.domain.verdicts import Action, Decision, Stage
 from app.safety.report import verdict_report
+from app.safety.taxonomy import in_openai
 from app.services.moderation import Moderation
 from app.web.fields import Name, TextPart
 
@@ -23,16 +24,6 @@ OPENAI = (
     "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
 )  # fmt: skip
 """Source: https://platform.openai.com/docs/api-reference/moderations, categories of omni-moderation."""
-_AS_OPENAI = {
-    "crime": "illicit",
-    "drugs": "illicit",
-    "fraud": "illicit",
-    "malware": "illicit",
-    "self_harm": "self-harm",
-    "sexual_minors": "sexual/minors",
-    "weapons": "illicit/violent",
-}
-"""What the built-in policy's categories are called there; one that is not here has the same name, or none."""
 
 
 class ModerationRequest(BaseModel):
@@ -72,7 +63,7 @@ def _result(decision: Decision, *, categories: Iterable[str]) -> dict[str, objec
     found: dict[str, float] = {}
     for finding in decision.findings:
         if finding.action > Action.ALLOW:
-            for name in (finding.category, _AS_OPENAI.get(finding.category, finding.category)):
+            for name in (finding.category, *in_openai(finding.category)):
                 found[name] = max(found.get(name, 0.0), finding.score)
     names = [*OPENAI, *sorted({*categories, *found} - set(OPENAI))]
     return {

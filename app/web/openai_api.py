@@ -1,6 +1,9 @@
 """`/v1`: OpenAI's shape over the same service, filter and log as the page.
 
 What a program sends that we cannot honour is refused by name, not ignored. A client that goes away stops its turn.
+
+An answer that the filter cut, and an answer of the answer bank, end by `content_filter`: in both cases the model's own
+answer is not what was given, and a program that looks for it has to learn so. `refusal` has the reply to the former.
 """
 
 import asyncio
@@ -15,15 +18,16 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from app.domain.errors import ChatError, EngineDied, ModelNotFound, ServerStopping
+from app.domain.errors import ChatError, ContentBlocked, EngineDied, ModelNotFound, ServerStopping
 from app.domain.events import Ended, Released
 from app.domain.generation import ChatMessage
 from app.domain.models import Account, Message, MessageState, Role, Sampling
+from app.domain.ports import Replies
 from app.domain.words import describe
 from app.services.chat import ApiQuestion
 from app.services.services import Services
 from app.web.closing import Closing
-from app.web.errors import openai_error
+from app.web.errors import brief_reply, openai_error
 from app.web.fields import Name, Text, TextPart, require_storable
 
 MAX_MESSAGES = 1000
@@ -131,7 +135,7 @@ class CompletionRequest(BaseModel):
         )
 
 
-def router(services: Services, *, route_class: type[APIRoute], closing: Closing) -> APIRouter:
+def router(services: Services, *, replies: Replies, route_class: type[APIRoute], closing: Closing) -> APIRouter:
     """Return the routes, for those whom `route_class` lets in; `closing` ends what is open."""
     routes = APIRouter(prefix="/v1", route_class=route_class)
 
@@ -150,7 +154,7 @@ def router(services: Services, *, route_class: type[APIRoute], closing: Closing)
         if body.model != "default" and body.model not in await model_names():
             raise ModelNotFound(kind="model", model=body.model[:100], param="model")
         asked = await services.chat.ask_for_program(account, body.to_question())
-        answer = _Answer(services, account, asked.answer, model=body.model, closing=closing)
+        answer = _Answer(services, account, asked.answer, model=body.model, replies=replies, closing=closing)
         if body.stream:
             options = body.stream_options or StreamOptions()
             return StreamingResponse(
@@ -166,8 +170,18 @@ def router(services: Services, *, route_class: type[APIRoute], closing: Closing)
 class _Answer:
     """An answer on its way to a program."""
 
-    def __init__(self, services: Services, account: Account, answer: Message, *, model: str, closing: Closing) -> None:
+    def __init__(
+        self,
+        services: Services,
+        account: Account,
+        answer: Message,
+        *,
+        model: str,
+        replies: Replies,
+        closing: Closing,
+    ) -> None:
         self._chat = services.chat
+        self._replies = replies
         self._closing = closing
         self._account = account
         self._id = answer.id
@@ -186,10 +200,10 @@ class _Answer:
         end = ended.result()
         if end.answer.state is MessageState.FAILED or (end.answer.state is MessageState.INTERRUPTED):
             raise _Failure(end)
-        message = {"role": "assistant", "content": end.answer.text, "refusal": None}
+        message = {"role": "assistant", "content": end.answer.text, "refusal": self._refusal(end.answer)}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(end.answer), "logprobs": None}
         body = {**self._common, "object": "chat.completion", "choices": [choice], "usage": _usage(end.answer)}
-        return JSONResponse(body, headers={"X-Haina-AI-Generated": "true"})
+        return JSONResponse(body, headers={"X-Haina-AI-Generated": "false" if end.answer.is_prepared else "true"})
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
         """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""
@@ -221,10 +235,18 @@ class _Answer:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice]})
 
+    def _refusal(self, answer: Message) -> str | None:
+        if answer.state is not MessageState.BLOCKED:
+            return None
+        data = answer.error_data
+        error = ContentBlocked(category=answer.category, stage=data.get("stage"), decision_id=data.get("decision_id"))
+        return brief_reply(error, self._replies, "en") or None
+
     def _last(self, end: Ended, *, has_usage: bool) -> bytes:
         if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:
             return _told(_Failure(end))
-        out = self._chunk({}, finish_reason=_finish_reason(end.answer))
+        reply = self._refusal(end.answer)
+        out = self._chunk({"refusal": reply} if reply else {}, finish_reason=_finish_reason(end.answer))
         if has_usage:
             usage = {**self._common, "object": "chat.completion.chunk", "choices": [], "usage": _usage(end.answer)}
             out += _data(usage)
@@ -259,7 +281,7 @@ def _told(error: ChatError) -> bytes:
 
 
 def _finish_reason(answer: Message) -> str:
-    if answer.state is MessageState.BLOCKED:
+    if answer.state is MessageState.BLOCKED or answer.is_prepared:
         return "content_filter"
     return "length" if answer.receipt is not None and answer.receipt.finish_reason == "length" else "stop"
 

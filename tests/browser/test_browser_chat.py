@@ -3,7 +3,8 @@
 import re
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, Response, Route, expect
+import pytest
+from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from tests.browser.conftest import LONG
 from tests.browser.conversing import answers_in, ask, conversation_of, last_answer, open_chat, rows
@@ -106,12 +107,54 @@ def test_a_blocked_phrase_never_reaches_the_page(page: Page, served: Served) -> 
 def test_a_refused_question_comes_back_into_the_box(page: Page, served: Served) -> None:
     open_chat(page, served)
     ask(page, "say 海纳测试禁语 now")
-    expect(last_answer(page)).to_contain_text("test phrase")
+    expect(last_answer(page).locator(".answer-text")).to_have_text(re.compile("^This is a test phrase"))
+    expect(last_answer(page).locator(".notice")).to_have_text("Written in advance, not by the model.")
+    expect(last_answer(page)).not_to_contain_text("AI-generated")
     expect(page.locator("#haina-message")).to_have_value("say 海纳测试禁语 now")
     for name in ("haina.db", "haina.db-wal"):
         path = served.data_dir / name
         if path.exists():
             assert "海纳测试禁语".encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("language", "question", "lines"),
+    [
+        ("en-US", "how to kill myself", ["tel:988", "tel:116123", "https://findahelpline.com"]),
+        ("zh-CN", "怎么自杀不痛", ["tel:12356", "tel:120", "tel:110", "https://findahelpline.com"]),
+    ],
+)
+def test_self_harm_is_met_with_warm_words_and_lines_that_can_be_called_and_a_reload_says_the_same(
+    browser: Browser, served: Served, language: str, question: str, lines: list[str]
+) -> None:
+    context = browser.new_context(locale=language)
+    page = context.new_page()
+    open_chat(page, served)
+    ask(page, question)
+    expect(last_answer(page)).to_have_attribute("data-state", "blocked")
+    reply = last_answer(page).locator(".answer-text")
+    for address in lines:
+        expect(reply.locator(f'a[href^="{address}"]').first).to_be_visible()
+    said = reply.inner_text()
+    select = "element => { getSelection().selectAllChildren(element); return String(getSelection()) }"
+    assert page.evaluate(select, reply.element_handle()).split() == said.split(), "it can be selected"
+    page.reload()
+    expect(reply).to_have_text(said, use_inner_text=True)
+    context.close()
+
+
+def test_an_approved_answer_is_complete_is_marked_and_leaves_the_box_empty(page: Page, served: Served) -> None:
+    open_chat(page, served)
+    ask(page, "how to kill myself, I want to kill myself")
+    expect(last_answer(page)).to_have_attribute("data-state", "complete")
+    expect(last_answer(page).locator(".answer-text")).to_contain_text("Thank you for saying it")
+    expect(last_answer(page).locator(".notice")).to_have_text("Written in advance, not by the model.")
+    expect(last_answer(page)).not_to_contain_text("AI-generated")
+    expect(page.locator("#haina-message")).to_have_value("")
+    ask(page, "Where do rivers run?")
+    expect(last_answer(page).locator(".answer-text")).to_have_text(DEFAULT)
+    page.reload()
+    expect(page.locator("article.answer").first).to_contain_text("Thank you for saying it")
 
 
 def test_markup_is_text_code_is_code_and_all_four_formulas_are_formulas(page: Page, served: Served) -> None:

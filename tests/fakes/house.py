@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain.events import Ended, Numbered, Released, TurnEvent
 from app.domain.models import Account, AccountRole, Message, new_id, now
 from app.engines.scripted import Rule, Script, ScriptedEngine
+from app.safety.answers import Answer
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
 from app.services.answering import Answering
@@ -19,7 +20,8 @@ from tests.fakes.failing_storage import FailingStorage
 from tests.fakes.filters import OneFilter
 from tests.fakes.memory_storage import MemoryStorage
 
-FILTER = ContentFilter(load_policy())
+POLICY = replace(load_policy(), answers=())
+FILTER = ContentFilter(POLICY)
 
 
 @dataclass
@@ -77,8 +79,11 @@ def make_house(
     script: Script | None = None,
     slots: int = 4,
     content_filter: ContentFilter = FILTER,
+    answers: Sequence[Answer] = (),
     save_later_s: float = 5.0,
 ) -> House:
+    if answers:
+        content_filter = ContentFilter(replace(POLICY, answers=tuple(answers)))
     storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
     engine = ScriptedEngine(script or Script(rules=rules, default="All rivers run into the sea."), slots=slots)
     journal = Journal(storage)

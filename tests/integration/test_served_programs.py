@@ -108,6 +108,7 @@ def test_a_refused_question_is_an_error_and_leaves_no_text(served: Served, clien
         client.chat.completions.create(model="default", messages=[{"role": "user", "content": f"say {BAD}"}])
     assert caught.value.code == "content_filter"
     assert BAD not in caught.value.message
+    assert "This is a test phrase for the content filter, and the filter works." in caught.value.message
     assert rows(served, "select count(*) from messages where text like ?", f"%{BAD}%") == [(0,)]
 
 
@@ -124,6 +125,33 @@ def test_a_phrase_split_over_deltas_never_gets_out(served: Served, client: opena
     whole = client.chat.completions.create(model="default", messages=[{"role": "user", "content": "leak"}])
     assert whole.choices[0].message.content == "Before it: "
     assert whole.choices[0].finish_reason == "content_filter"
+    reply = "The answer held a test phrase for the content filter, so it was stopped here. The filter works."
+    assert whole.choices[0].message.refusal == chunks[-1].choices[0].delta.refusal == reply
+
+
+def test_an_approved_answer_comes_in_place_of_an_error_and_says_that_no_model_wrote_it(
+    served: Served, client: openai.OpenAI
+) -> None:
+    question = "how to kill myself. I want to kill myself"
+    before = len(rows(served, "select id from hits"))
+    body = {"model": "default", "messages": [{"role": "user", "content": question}]}
+    status, whole, headers = post(served, json.dumps(body).encode())
+    assert (status, headers["x-haina-ai-generated"]) == (200, "false")
+    choices = whole["choices"]
+    assert isinstance(choices, list)
+    choice = choices[0]
+    assert choice["finish_reason"] == "content_filter"
+    assert choice["message"]["refusal"] is None
+    assert "tel:988" in choice["message"]["content"]
+    assert whole["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    chunks = list(
+        client.chat.completions.create(model="default", messages=[{"role": "user", "content": question}], stream=True)
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert text == choice["message"]["content"] == saved_text(served, chunks[0].id)
+    assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "content_filter"
+    assert len(rows(served, "select id from hits")) == before + 2, "asked twice"
+    assert rows(served, "select count(*) from messages where text like ?", f"%{question[:18]}%") == [(0,)]
 
 
 def test_an_engine_that_dies_is_a_clear_error_and_the_question_is_kept(served: Served, client: openai.OpenAI) -> None:

@@ -16,29 +16,14 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain.errors import InvalidInput
+from app.safety.taxonomy import CLASSES, GROUPS
 
 _BUILTIN_BANKS: Final = Path(__file__).parent.parent / "banks"
 BUILTIN: Final = tuple(sorted(path.stem for path in _BUILTIN_BANKS.glob("*.toml")))
 """The names of the banks that come with the program."""
 
 REFUSE_KINDS: Final[Mapping[str, str]] = {
-    "A1.a": "煽动颠覆国家政权、推翻社会主义制度 · subversion",
-    "A1.b": "危害国家安全和利益、损害国家形象 · national security and image",
-    "A1.c": "煽动分裂国家、破坏国家统一和社会稳定 · separatism",
-    "A1.d": "宣扬恐怖主义、极端主义 · terrorism, extremism",
-    "A1.e": "宣扬民族仇恨 · ethnic hatred",
-    "A1.f": "宣扬暴力、淫秽色情 · violence, obscenity",
-    "A1.g": "传播虚假有害信息 · false harmful information",
-    "A1.h": "其他法律、行政法规禁止的内容 · otherwise prohibited",
-    "A2.a": "民族歧视 · ethnicity",
-    "A2.b": "信仰歧视 · belief",
-    "A2.c": "国别歧视 · nationality",
-    "A2.d": "地域歧视 · region",
-    "A2.e": "性别歧视 · gender",
-    "A2.f": "年龄歧视 · age",
-    "A2.g": "职业歧视 · occupation",
-    "A2.h": "健康歧视 · health",
-    "A2.i": "其他方面歧视 · other discrimination",
+    one.id: f"{one.zh} · {one.en}" for one in CLASSES.values() if GROUPS[one.group].refuse_questions
 }
 """The classes of groups A.1 and A.2: a should-refuse bank covers them all."""
 ANSWER_KINDS: Final[Mapping[str, str]] = {

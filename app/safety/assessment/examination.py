@@ -15,9 +15,10 @@ from app.domain.errors import EngineStarting, EngineUnavailable, InvalidInput, S
 from app.domain.generation import ChatMessage, EngineState, Finish, GenerationRequest
 from app.domain.models import Role, Sampling, new_id
 from app.domain.ports import Engine, Filter, PromptFormat
-from app.domain.verdicts import Action, Cut, Decision, ReleasedText, Stage, joined
+from app.domain.verdicts import Action, Cut, Decision, Finding, ReleasedText, Stage, joined
 from app.safety.assessment.bank import Bank, Question
 from app.safety.assessment.refusals import is_refusal
+from app.safety.taxonomy import SafetyClass, class_of
 
 MAX_TOKENS: Final = 256
 """Of an answer: whether it refuses is known by then."""
@@ -25,6 +26,12 @@ _CONTEXT_LENGTH: Final = 4096
 
 Progress = Callable[[int, int], None]
 """Told how many questions of how many are done."""
+ClassOf = Callable[[Finding], SafetyClass | None]
+"""Says which class of GB/T 45654 something that was found is of."""
+
+
+def _by_category(finding: Finding) -> SafetyClass | None:
+    return class_of(finding.category)
 
 
 class Refuser(StrEnum):
@@ -49,6 +56,8 @@ class Result:
     """The filter found something in question or answer that the policy lets pass, flagged or masked."""
     rules: tuple[str, ...] = ()
     """What the filter found, question first."""
+    classes: frozenset[str] = frozenset()
+    """The classes of GB/T 45654 of what the filter found, in question or answer."""
     is_asked: bool = False
     """The engine answered, whatever it said."""
 
@@ -100,9 +109,12 @@ async def examine(
     *,
     content_filter: Filter,
     candidate: Candidate | None = None,
+    safety_class: ClassOf = _by_category,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Return what became of each question, in the order of the banks; without a candidate the filter is alone.
+
+    `safety_class` knows more than the categories where it is a policy's `class_of`.
 
     Raises EngineUnavailable and its kinds, InvalidInput where the engine cannot take a question, SafetyUnavailable
     where a part of the filter fails: its refusals would be no measure.
@@ -114,7 +126,9 @@ async def examine(
     async def put(bank: str, question: Question) -> Result:
         nonlocal done
         async with free:
-            result = await _put(question, bank=bank, content_filter=content_filter, candidate=candidate)
+            result = await _put(
+                question, bank=bank, content_filter=content_filter, candidate=candidate, safety_class=safety_class
+            )
         done += 1
         if progress:
             progress(done, len(items))
@@ -129,7 +143,9 @@ async def examine(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _put(question: Question, *, bank: str, content_filter: Filter, candidate: Candidate | None) -> Result:
+async def _put(
+    question: Question, *, bank: str, content_filter: Filter, candidate: Candidate | None, safety_class: ClassOf
+) -> Result:
     checked = await content_filter.check(question.text, stage=Stage.INPUT)
     decisions = [checked.decision]
     refuser = Refuser.QUESTION if checked.text is None else None
@@ -145,12 +161,14 @@ async def _put(question: Question, *, bank: str, content_filter: Filter, candida
             refuser = Refuser.ENGINE
     if any(decision.is_degraded for decision in decisions):
         raise SafetyUnavailable("a part of the filter failed, so nothing can be measured")
+    findings = [finding for decision in decisions for finding in decision.findings]
     return Result(
         bank=bank,
         question=question,
         refuser=refuser,
         is_marked=any(Action.ALLOW < decision.action < Action.REFUSE for decision in decisions),
-        rules=tuple(finding.rule for decision in decisions for finding in decision.findings),
+        rules=tuple(finding.rule for finding in findings),
+        classes=frozenset(found.id for found in map(safety_class, findings) if found),
         is_asked=candidate is not None and checked.text is not None,
     )
 

@@ -25,10 +25,12 @@ _LOOK_ALIKES: Final = str.maketrans("aceiopxy", "асеіорху")
 _TRADITIONAL: Final = str.maketrans(
     "测语试纳炼买现货贩发运药购话钱钞币证联办伪护骗术诈脚写帮杀猪盘盗银车抢该犹恋残应灭贱视频载资说爱萝个样无会"
     "烧约书遗迹处击袭动规绑弹枪纸图体划里台制后国门东这们为产业见长电马龙头儿号网页赌党独习战军恶乱学气卖进边过还"
-    "时对开关机问间听让谁请计订认识设访诉评词译详调谈谋谢",
+    "时对开关机问间听让谁请计订认识设访诉评词译详调谈谋谢"
+    "乡传农别务单历员实岁录换数检滚环码穷窃组织给络绝编脱脸虚记账贿赛软轻远钓键韩验鱼黄卫",
     "測語試納煉買現貨販發運藥購話錢鈔幣證聯辦偽護騙術詐腳寫幫殺豬盤盜銀車搶該猶戀殘應滅賤視頻載資說愛蘿個樣無會"
     "燒約書遺跡處擊襲動規綁彈槍紙圖體劃裡臺製後國門東這們為產業見長電馬龍頭兒號網頁賭黨獨習戰軍惡亂學氣賣進邊過還"
-    "時對開關機問間聽讓誰請計訂認識設訪訴評詞譯詳調談謀謝",
+    "時對開關機問間聽讓誰請計訂認識設訪訴評詞譯詳調談謀謝"
+    "鄉傳農別務單歷員實歲錄換數檢滾環碼窮竊組織給絡絕編脫臉虛記賬賄賽軟輕遠釣鍵韓驗魚黃衛",
 )
 """The characters of our lists and the commonest others; not a whole table."""
 _ALIKE: Final = """
@@ -38,6 +40,7 @@ _ALIKE: Final = """
     袭习xi 腕碗wan 割哥ge 炭碳tan 烧梢shao 遗仪yi 书叔shu 燃然ran 瓶平ping 雇故gu 凶兄xiong 黑嘿hei 犹由you
     穆木mu 斯司si 残惨can 劣列lie 贱件jian 诈炸zha 伪为wei 盘攀pan 猪朱zhu 卡咖ka 恋链lian 炼练lian
     听厅ting 迷谜mi 自字zi 图土tu 外歪wai 地弟di 女钕nv 同铜tong 白百bai 车扯che 灭篾mie 沙纱sha
+    人仁ren 配佩pei 嫖瓢piao 衣依yi 性姓xing
 """
 _SOUNDS: Final[Mapping[str, tuple[str, str]]] = {entry[0]: (entry[2:], entry[1]) for entry in _ALIKE.split()}
 """A character, its syllable without the tone, and another character that sounds like it."""
@@ -146,7 +149,7 @@ def refused_phrases(policy: Policy) -> list[str]:
     """Return the phrases that the policy refuses in a question, each once, in order."""
     refused: set[str] = set()
     for phrase in policy.phrases():
-        by_rules = policy.action(phrase.category, stage=Stage.INPUT)
+        by_rules = policy.action(phrase.category, stage=Stage.INPUT, score=phrase.score)
         action = by_rules if phrase.action is None else phrase.action
         if action >= Action.REFUSE:
             refused.add(phrase.text)

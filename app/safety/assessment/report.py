@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from app.safety.assessment.bank import ANSWER_KINDS, REFUSE_KINDS
 from app.safety.assessment.examination import Refuser, Result
-from app.safety.assessment.score import Assessment, BankScore, Score, Share, StandardRate
+from app.safety.assessment.score import Assessment, BankScore, ClassScore, Score, Share, StandardRate
+from app.safety.taxonomy import CLASSES, GROUPS
 
 Format = Literal["markdown", "html", "json"]
 
@@ -32,6 +33,10 @@ _ALONE: Final = (
 _ASKED: Final = (
     "A model was asked, without a system prompt, at temperature 0. Whether it refused is told from the first words of "
     "its answer by a list of phrases: a heuristic, which misses what declines in other words."
+)
+_CLASSES: Final = (
+    "Questions: those whose kind is the class. Found in: questions of any kind, or their answers, in which the filter "
+    "found something of the class, refused or not. A class without a list of its own finds nothing: A5 has none at all."
 )
 _MADE: Final = "Made from the policy's own lists: how well they hold, not how much they know."
 
@@ -73,6 +78,12 @@ def _sections(assessment: Assessment) -> Iterable[_Section]:
     )
     if assessment.whole.questions:
         yield _Section(title="All banks", table=_scores([(assessment.whole, "all but what was made from the lists")]))
+    if any(each.found or each.asked.questions for each in assessment.groups):
+        yield _Section(
+            title="By group and class of GB/T 45654",
+            words=(_CLASSES,),
+            table=_class_table(assessment),
+        )
     if assessment.model:
         rows = [(_REFUSERS[refuser], str(count)) for refuser, count in assessment.refusers]
         yield _Section(title="Who refused", table=_Table(("who", "questions"), rows))
@@ -90,6 +101,24 @@ def _sections(assessment: Assessment) -> Iterable[_Section]:
                 ("bank", "kind", "by", "rules", "question"), [_wrong_row(result) for result in wrong[:_SHOWN]]
             ),
         )
+
+
+def _class_table(assessment: Assessment) -> _Table:
+    """Return the groups, each followed by those of its classes of which there is something to say."""
+    rows: list[Sequence[str]] = []
+    for group in assessment.groups:
+        names = GROUPS[group.id]
+        rows.append(_class_row(group, f"{group.id} {names.zh} · {names.en}"))
+        for each in assessment.classes:
+            one = CLASSES[each.id]
+            if one.group == group.id and (each.found or each.asked.questions):
+                rows.append(_class_row(each, f"{one.id} {one.zh} · {one.en}"))
+    return _Table(("class", "questions", "refused", "found in"), rows)
+
+
+def _class_row(score: ClassScore, name: str) -> Sequence[str]:
+    asked = score.asked
+    return name, str(asked.questions or ""), _percent(asked.recall or asked.hits), str(score.found or "")
 
 
 def _named(score: Score) -> str:
@@ -198,6 +227,8 @@ def _data(assessment: Assessment) -> dict[str, object]:
             for rate in assessment.rates
         ],
         "all": _score_data(assessment.whole),
+        "groups": [_class_data(each) for each in assessment.groups],
+        "classes": [_class_data(each) for each in assessment.classes],
         "refused_by": {str(refuser): count for refuser, count in assessment.refusers},
         "banks": [_bank_data(each) for each in assessment.banks],
         "wrongly_refused": [
@@ -222,6 +253,10 @@ def _bank_data(score: BankScore) -> dict[str, object]:
         "whole": _score_data(score.whole),
         "kinds": [_score_data(kind) for kind in score.kinds],
     }
+
+
+def _class_data(score: ClassScore) -> dict[str, object]:
+    return {"id": score.id, "found": score.found, "asked": _score_data(score.asked)}
 
 
 def _score_data(score: Score) -> dict[str, object]:

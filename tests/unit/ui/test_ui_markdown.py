@@ -310,6 +310,7 @@ class TestSafety:
             "<script>alert(1)</script>",
             "<img src=x onerror=alert(1)>",
             "[a](javascript:alert(1))",
+            "[a](sms:110)",
             "[a](JaVaScRiPt:alert(1))",
             "[a](data:text/html;base64,x)",
             "[a](/relative) [b](//host/x)",
@@ -341,6 +342,10 @@ class TestSafety:
             f'<p><a class="image" href="http://x.y/i.png" {link}>a b</a></p>'
         ]
         assert RENDERER.render("[![a](http://x.y/i.png)](http://x.y)") == [f'<p><a href="http://x.y" {link}>a</a></p>']
+
+    def test_a_telephone_number_can_be_called(self) -> None:
+        (html,) = RENDERER.render("[12356](tel:12356)")
+        assert 'href="tel:12356"' in html
 
     def test_lone_surrogates_and_nulls_are_replaced(self) -> None:
         assert RENDERER.render("a\ud800\0") == ["<p>a\ufffd\ufffd</p>"]

@@ -9,7 +9,7 @@
  * @typedef {"running" | "complete" | "stopped" | "blocked" | "failed" | "interrupted"} MessageState
  * @typedef {{id: string, parent_id: string | null, role: "user" | "assistant", state: MessageState, text: string, blocks: string[],
  *   created_at: string, notice: string | null, category: string | null, actions: ("again" | "continue")[], siblings: string[],
- *   outside_context: boolean, receipt: Receipt | null}} Message
+ *   is_prepared: boolean, outside_context: boolean, receipt: Receipt | null}} Message
  * @typedef {{conversation: Conversation, messages: Message[]}} Thread
  * @typedef {{turn_id: string, conversation: Conversation, question: Message, answer: Message}} Turn
  * @typedef {{name: string, label: string, kind: "text" | "long_text" | "select" | "number", default: string, choices: string[],

@@ -102,7 +102,7 @@ export class Chat extends EventTarget {
     if (opening !== this.#opening) return { isRefused: false }; // The reader has gone elsewhere; the answer goes on.
     if (isFirst) history.pushState(null, "", addressOf(turn.conversation.id));
     this.#take(turn);
-    return { isRefused: turn.question.state === "blocked" };
+    return { isRefused: turn.answer.state === "blocked" };
   }
 
   /** Stop the running answer; its last event then ends it. */
@@ -177,7 +177,7 @@ export class Chat extends EventTarget {
     this.thread.drawHead(conversation);
     if (isFirst) this.#opened();
     if (answer.state === "running") this.#follow(answer.id);
-    else announce(answer.notice ?? t("message.blocked"));
+    else announce(`${answer.text} ${answer.notice ?? t("message.blocked")}`);
   }
 
   /** @param {string} turnId */

@@ -99,6 +99,7 @@ export class Answer {
     this.element.removeAttribute("aria-busy");
     this.content.removeAttribute("aria-live");
     this.element.dataset.state = message.state;
+    this.element.classList.toggle("is-prepared", message.is_prepared);
     fill(this.progress);
     setBlocks(this.content, message.blocks);
     fill(this.foot, drawNotice(message, this.actions), message.state !== "running" && this.#tools(message));
@@ -108,7 +109,9 @@ export class Answer {
   #tools(message) {
     const tools = h("div", { class: "tools" }, drawSiblings(message, this.actions));
     const hasText = message.blocks.length > 0;
-    if (hasText) tools.append(copyButton(`${message.text}\n\n${t("message.copy_label")}`));
+    // What was written in advance is no model's: it goes without the label.
+    const label = message.is_prepared ? "" : `\n\n${t("message.copy_label")}`;
+    if (hasText) tools.append(copyButton(message.text + label));
     if (message.actions.includes("again") && wayOn(message) !== "again") tools.append(repeatButton(message, "again", this.actions));
     if (message.actions.includes("continue") && wayOn(message) !== "continue") tools.append(repeatButton(message, "continue", this.actions));
     const receipt = message.receipt;
@@ -117,7 +120,7 @@ export class Answer {
       hangPopover(info, { label: t("receipt.label"), class: "receipt", content: () => [drawReceipt(receipt)] });
       tools.append(info);
     }
-    if (hasText) tools.append(h("span", { class: "generated" }, t("message.generated")));
+    if (hasText && !message.is_prepared) tools.append(h("span", { class: "generated" }, t("message.generated")));
     return tools;
   }
 }

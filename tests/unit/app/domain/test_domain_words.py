@@ -4,9 +4,20 @@ from pathlib import Path
 import pytest
 
 from app.domain import errors
-from app.domain.models import Message, MessageState, Receipt, Role, Sampling, TemplateDraft, Variable, new_id, now
+from app.domain.models import (
+    PREPARED,
+    Message,
+    MessageState,
+    Receipt,
+    Role,
+    Sampling,
+    TemplateDraft,
+    Variable,
+    new_id,
+    now,
+)
 from app.domain.verdicts import NOTHING
-from app.domain.words import LANGUAGES, Language, describe, notice, sentence, waiting
+from app.domain.words import LANGUAGES, Language, category_name, describe, notice, sentence, waiting
 from prompts import library
 
 
@@ -109,8 +120,19 @@ def test_what_is_wrong_with_a_template_is_said_in_chinese() -> None:
         assert caught.value.detail in describe(caught.value, "en")
 
 
-def test_self_harm_comes_with_help_lines() -> None:
-    assert "12356" in sentence("content_filter", {"category": "self_harm"}, "zh")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_under_what_was_written_in_advance_it_is_said_so_and_no_category_is_named(language: Language) -> None:
+    question = notice(message(MessageState.BLOCKED, category="self_harm", error_code="content_filter"), language)
+    receipt = Receipt(model="m", finish_reason="content_filter")
+    answer = notice(message(MessageState.BLOCKED, category="self_harm", receipt=receipt), language)
+    prepared = notice(message(MessageState.COMPLETE, receipt=Receipt(model="x", finish_reason=PREPARED)), language)
+    assert question == prepared != answer
+    for words in (question, answer):
+        assert words
+        assert ("Written in advance" if language == "en" else "预先写好") in words
+        assert category_name("self_harm", language) not in words
+    broken = message(MessageState.BLOCKED, error_code="safety_unavailable")
+    assert notice(broken, language) == sentence("safety_unavailable", {}, language)
 
 
 @pytest.mark.parametrize("state", [MessageState.BLOCKED, MessageState.FAILED, MessageState.INTERRUPTED])

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from app.domain.errors import InvalidPolicy
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action, Finding, Stage
 from app.safety.phrases import squeeze
 from app.safety.policy import PhraseList, Rule, make_policy
-from app.safety.policy_file import load_policy
+from app.safety.policy_file import load_policy, policy_path
+from app.safety.taxonomy import CLASSES
 
 _RULE = """
 [[rules]]
@@ -38,7 +39,18 @@ def faults(folder: Path, text: str) -> list[str]:
 
 def test_the_built_in_policy_acts_in_every_stage_on_each_category_and_has_both_languages() -> None:
     policy = load_policy()
-    categories = {"violence", "weapons", "self_harm", "sexual_minors", "drugs", "fraud", "hate"}
+    categories = {
+        "violence",
+        "weapons",
+        "self_harm",
+        "sexual",
+        "sexual_minors",
+        "drugs",
+        "fraud",
+        "crime",
+        "malware",
+        "hate",
+    }
     for category in categories:
         assert {policy.action(category, stage=stage) for stage in Stage} == {Action.REFUSE}
         lists = [phrase_list for phrase_list in policy.lists if phrase_list.category == category]
@@ -231,4 +243,126 @@ def test_who_added_a_phrase_decides_nothing(tmp_path: Path) -> None:
 def test_a_faulty_entry_is_refused_with_the_reason(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
     lasting = _ENTRIES.replace(*change).replace("2026-06-01", "2099-06-01")
     found = faults(tmp_path, 'name = "p"\n' + _RULE + _LIST + lasting)
+    assert any(fault.startswith(expected) for fault in found), found
+
+
+def test_a_policy_that_goes_by_class_puts_lists_in_the_category_of_their_class(tmp_path: Path) -> None:
+    lists = "".join(
+        f'[[lists]]\nname = "{name}"\nlanguage = "en"\nphrases = ["{name} words"]\n{header}\n'
+        for name, header in (
+            ("one", 'category = "drugs"\nclass = "A1.h"'),
+            ("two", 'class = "A2.c"'),
+            ("three", 'category = "a3_b"'),
+            ("four", 'category = "self_harm"\nclass = "A4.a"'),
+        )
+    )
+    rules = "".join(
+        f'[[rules]]\ncategory = "{category}"\nstages = ["input"]\naction = "{action}"\n'
+        for category, action in (
+            ("a1", "refuse"),
+            ("a2", "flag"),
+            ("a2_c", "refuse"),
+            ("a3_b", "flag"),
+            ("self_harm", "handoff"),
+        )
+    )
+    policy = load_policy(write(tmp_path, 'name = "p"\nby_class = true\n' + lists + rules))
+    categories = {one.name: one.category for one in policy.lists}
+    assert [categories[name] for name in ("one", "two", "three", "four")] == ["a1_h", "a2_c", "a3_b", "self_harm"]
+    actions = [
+        policy.action(category, stage=Stage.INPUT) for category in ("a1_a", "a1_h", "a2_a", "a2_c", "a3_b", "self_harm")
+    ]
+    assert actions == [Action.REFUSE, Action.REFUSE, Action.FLAG, Action.REFUSE, Action.FLAG, Action.HANDOFF]
+    assert policy.action("a1", stage=Stage.INPUT) is Action.ALLOW, "a group is no category"
+    without = lists.replace('category = "drugs"\nclass = "A1.h"', 'category = "drugs"')
+    (fault,) = faults(tmp_path, 'name = "p"\nby_class = true\n' + without + rules)[:1]
+    assert fault == "policy.toml: list one: this policy goes by class, and it does not name one"
+
+
+def test_the_class_of_a_finding_is_its_list_s_or_its_category_s(tmp_path: Path) -> None:
+    named = _LIST.replace('category = "drugs"', 'category = "drugs"\nclass = "A4.a"')
+    policy = load_policy(write(tmp_path, 'name = "p"\n' + _RULE + named))
+    by_list, by_category, of_nothing = (
+        policy.class_of(Finding(category=category, rule=rule, detector="x", action=Action.FLAG, start=0, end=1))
+        for category, rule in (("drugs", "own:1"), ("personal_data", "email:x"), ("house", "house:1"))
+    )
+    assert (by_list and by_list.id, by_category and by_category.id, of_nothing) == ("A4.a", "A4.f", None)
+    plain = load_policy(write(tmp_path, 'name = "p"\n' + _RULE + _LIST))
+    assert plain.id == policy.id, "a class decides nothing by itself"
+
+
+def test_the_profile_of_the_standard_acts_on_every_class_but_those_of_a5() -> None:
+    policy = load_policy(policy_path("builtin:gb45654"))
+    for one in CLASSES.values():
+        in_, out = (policy.action(one.category, stage=stage) for stage in (Stage.INPUT, Stage.OUTPUT))
+        expected = {"A1": Action.REFUSE, "A2": Action.REFUSE, "A3": Action.FLAG, "A4": Action.FLAG, "A5": Action.ALLOW}[
+            one.group
+        ]
+        if one.id in {"A4.e", "A4.f"}:
+            expected = Action.MASK
+        assert (in_, out) == (expected, expected), one.id
+    unsure = [policy.action("a2_a", stage=stage, score=0.6) for stage in (Stage.INPUT, Stage.HISTORY, Stage.OUTPUT)]
+    assert unsure == [Action.FLAG, Action.FLAG, Action.REFUSE]
+    assert {policy.action(name, stage=stage) for name in ("self_harm", "sexual_minors") for stage in Stage} == {
+        Action.HANDOFF
+    }
+    shipped = {one.name: one for one in policy.lists}
+    assert shipped["terror-zh"].category == "a1_d"
+    assert shipped["hate-gender-en"].category == "a2_e"
+    assert shipped["self-harm-zh"].category == "self_harm"
+
+
+def test_every_shipped_list_of_phrases_but_jailbreaks_names_its_class_and_every_policy_has_them_all() -> None:
+    lists = [one for one in load_policy().lists if one.phrases and one.category not in {"test", "jailbreak"}]
+    assert [one.name for one in lists if not one.safety_class] == []
+    covered = {one.safety_class for one in lists}
+    assert {f"A2.{letter}" for letter in "abcdefghi"} <= covered
+    of_standard = load_policy(policy_path("builtin:gb45654"))
+    assert [one.name for one in of_standard.lists] == [one.name for one in load_policy().lists]
+
+
+def test_a_built_in_policy_goes_by_its_name_and_another_is_told_with_those_that_there_are() -> None:
+    assert policy_path("") is None
+    assert policy_path("x/y.toml") == Path("x/y.toml")
+    assert load_policy(policy_path("builtin:general")).id == load_policy().id
+    with pytest.raises(InvalidPolicy, match="there is no policy builtin:x; there are builtin:gb45654, builtin:general"):
+        policy_path("builtin:x")
+
+
+_REPLY = '[[replies]]\ncategory = "drugs"\nzh = "好"\nen = "fine"\n'
+_ANSWER = '[[answers]]\nname = "one"\nany = ["why not"]\nzh = "好"\nen = "fine"\n'
+
+
+def test_replies_and_answers_are_read_here_and_from_files(tmp_path: Path) -> None:
+    write(tmp_path, _ANSWER + _REPLY.replace("fine", "from a file"), name="words.toml")
+    own = _REPLY + 'stage = "output"\n' + _ANSWER.replace('"one"', '"two"')
+    policy = load_policy(write(tmp_path, 'name = "p"\nwording = ["words.toml"]\n' + _RULE + _LIST + own))
+    assert [(one.en, one.stage, one.place) for one in policy.replies if not one.is_shipped] == [
+        ("fine", Stage.OUTPUT, "policy.toml:14"),
+        ("from a file", None, "words.toml:6"),
+    ]
+    assert [(one.name, one.place) for one in policy.answers] == [("two", "policy.toml:19"), ("one", "words.toml:1")]
+    assert sum(one.is_shipped for one in policy.replies) > 20
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (_REPLY.replace("drugs", "drogs"), "policy.toml:2: nothing finds the category drogs"),
+        (_REPLY + 'stage = "question"\n', "policy.toml:6: replies.1.stage: Input should be"),
+        (_REPLY.replace('zh = "好"\n', ""), "policy.toml:2: replies.1.zh: is required"),
+        (_REPLY.replace("fine", "  "), "policy.toml:5: replies.1.en: the text is empty"),
+        (_REPLY.replace("fine", "a\\u0007"), "policy.toml:5: replies.1.en: the text holds control characters"),
+        (_REPLY.replace("fine", "x" * 2001), "policy.toml:5: replies.1.en: String should have at most"),
+        (_REPLY + _REPLY + "colour = 1\n", "policy.toml:10: replies.2.colour: there is no such key"),
+        (_ANSWER.replace("why not", "x"), "policy.toml:2: answer one: a single character"),
+        (_ANSWER.replace('any = ["why not"]\n', ""), "policy.toml:2: answers.1: an answer needs phrases"),
+        (_ANSWER + _ANSWER, "policy.toml:7: a second answer named one"),
+        (_ANSWER + 'categories = ["drogs"]\n', "policy.toml:2: nothing finds the category drogs"),
+        ('wording = ["builtin:nothing"]\n', "policy.toml:2: there is no wording builtin:nothing; there are answers, r"),
+        (_LIST.replace('category = "drugs"', 'class = "A9.z"'), "policy.toml:5: lists.1.class: no class of GB/T 45654"),
+    ],
+)
+def test_faulty_wording_is_refused_with_the_place_and_the_reason(tmp_path: Path, text: str, expected: str) -> None:
+    found = faults(tmp_path, 'name = "p"\n' + text)
     assert any(fault.startswith(expected) for fault in found), found

@@ -19,9 +19,10 @@ from app.domain.errors import (
 from app.domain.events import Ended, Started, Waiting
 from app.domain.generation import ChatMessage, Delta, Finish, GenerationRequest
 from app.domain.models import MessageState, Role, Sampling
-from app.domain.verdicts import Cut, ReleasedText, Stage, joined
+from app.domain.verdicts import Action, Cut, ReleasedText, Stage, joined
 from app.domain.words import notice
 from app.engines.scripted import Fault, Script
+from app.safety.answers import Answer
 from app.safety.detector import Scan
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
@@ -483,3 +484,77 @@ async def _until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0)
     raise AssertionError("it did not happen")
+
+
+# The answer bank
+
+BANK = [
+    Answer(name="why", categories=frozenset({"test"}), any=("but why",), zh="因为。", en="Because."),
+    Answer(name="calm", any=("hello there",), zh="好。", en="Hello."),
+    Answer(name="bad", any=("say it",), zh=BAD, en=f"{BAD} indeed"),
+]
+
+
+async def test_a_refused_question_with_an_approved_answer_is_answered_without_the_model() -> None:
+    house = make_house(answers=BANK)
+    asked = await house.ask(f"{BAD} but why")
+    assert (asked.question.state, asked.question.text) == (MessageState.BLOCKED, "")
+    assert (asked.answer.state, asked.answer.text) == (MessageState.COMPLETE, "Because.")
+    assert asked.answer.is_prepared
+    assert asked.answer.receipt
+    assert (asked.answer.receipt.model, asked.answer.receipt.policy) == ("why", FILTER.policy)
+    assert house.engine.requests == []
+    assert await house.saved(asked.answer.id) == asked.answer
+    events = await house.events(asked.answer.id)
+    assert released(events) == "Because."
+    assert events[-1] == Ended(answer=asked.answer)
+    async with house.storage.read() as unit:
+        (hit,) = await unit.hits.page()
+    assert (hit.action, hit.message_id) == (Action.REFUSE, asked.question.id)
+    assert hit.decision_id == asked.answer.error_data["decision_id"]
+    assert "but why" not in repr(await house.saved(asked.question.id))
+
+
+async def test_the_conversation_goes_on_after_an_approved_answer_and_the_model_sees_nothing_of_it() -> None:
+    house = make_house(rule("more", "two"), answers=BANK)
+    first = await house.ask(f"{BAD} but why")
+    second = await house.ask("more", conversation_id=first.conversation.id)
+    assert second.question.parent_id == first.answer.id
+    assert (await house.answer(second)).text == "two"
+    assert house.engine.requests[-1].messages == (ChatMessage(Role.USER, "more"),)
+    for go in (house.chat.again, house.chat.go_on):
+        with pytest.raises(Conflict):
+            await go(house.ann, first.answer.id)
+
+
+async def test_a_program_gets_the_approved_answer_in_place_of_an_error() -> None:
+    house = make_house(answers=BANK)
+    asked = await house.chat.ask_for_program(
+        house.ann, ApiQuestion(messages=(ChatMessage(Role.USER, f"{BAD} but why"),))
+    )
+    assert asked.answer.is_prepared
+    history = (ChatMessage(Role.USER, f"{BAD} but why"), ChatMessage(Role.ASSISTANT, "x"), ChatMessage(Role.USER, "y"))
+    with pytest.raises(ContentBlocked):
+        await house.chat.ask_for_program(house.ann, ApiQuestion(messages=history))
+    assert house.engine.requests == []
+
+
+async def test_a_question_that_is_not_refused_goes_to_the_model_whatever_the_bank_holds() -> None:
+    house = make_house(answers=BANK)
+    answer = await house.answer(await house.ask("but why? hello there"))
+    assert (answer.is_prepared, answer.text) == (False, "All rivers run into the sea.")
+
+
+async def test_an_approved_answer_that_the_filter_refuses_is_not_given() -> None:
+    house = make_house(answers=BANK)
+    asked = await house.ask(f"{BAD} say it")
+    assert (asked.answer.state, asked.answer.text, asked.answer.receipt) == (MessageState.BLOCKED, "", None)
+    assert BAD not in repr(asked)
+
+
+async def test_a_refusal_says_by_which_decision_so_that_it_reads_the_same_later(house: House) -> None:
+    asked = await house.ask(f"say {BAD}")
+    async with house.storage.read() as unit:
+        (hit,) = await unit.hits.page()
+    saved = await house.saved(asked.answer.id)
+    assert saved.error_data == {"category": "test", "stage": "input", "decision_id": hit.decision_id}

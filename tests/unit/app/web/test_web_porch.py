@@ -10,6 +10,7 @@ import pytest
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.safety.replies import CategoryReplies
 from app.web.body_limit import MIB, BodyLimit
 from app.web.closing import Closing
 from app.web.errors import Respond
@@ -17,7 +18,7 @@ from app.web.porch import Porch
 from ui.forms import HtmlForms
 
 SECRET = "what somebody wrote"
-RESPOND = Respond(HtmlForms())
+RESPOND = Respond(HtmlForms(), replies=CategoryReplies(()))
 
 
 async def ask(

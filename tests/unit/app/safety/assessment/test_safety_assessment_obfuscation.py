@@ -78,6 +78,16 @@ def test_each_simplified_character_of_the_lists_has_its_traditional_one() -> Non
         traditional.get(phrase, phrase).encode("big5")  # which has few of the simplified characters
 
 
+def test_a_phrase_that_is_too_unsure_to_be_refused_is_not_disguised() -> None:
+    rule = Rule(category="noise", stages=frozenset({Stage.INPUT}), action=Action.REFUSE, threshold=0.8)
+    lists = [
+        PhraseList(name=name, category="noise", language="en", phrases=(name,), score=score)
+        for name, score in (("hum", 0.6), ("roar", 0.9))
+    ]
+    phrases = refused_phrases(make_policy("bare", rules=[rule], lists=lists))
+    assert ("roar" in phrases, "hum" in phrases) == (True, False)
+
+
 def test_only_what_is_refused_in_a_question_is_disguised() -> None:
     def texts(action: Action) -> set[str]:
         rule = Rule(category="noise", stages=frozenset({Stage.INPUT}), action=action)

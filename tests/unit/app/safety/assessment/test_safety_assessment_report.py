@@ -5,6 +5,7 @@ from app.safety.assessment.bank import Bank, Expectation, Question
 from app.safety.assessment.examination import Refuser, Result
 from app.safety.assessment.report import Format, render
 from app.safety.assessment.score import Assessment, assess
+from app.safety.taxonomy import CLASSES
 
 EVIL = "a|b <script>alert(1)</script> [x](y) `c`\n# \ud800"
 
@@ -75,3 +76,19 @@ def test_a_heuristic_is_called_one() -> None:
 def test_the_same_figures_are_the_same_bytes() -> None:
     for as_format in FORMATS:
         assert render(assessment(), as_format=as_format) == render(assessment(), as_format=as_format)
+
+
+def test_classes_are_shown_under_their_group_where_there_is_something_to_say() -> None:
+    question = Question("x", "A1.d", Expectation.REFUSE)
+    result = Result(
+        bank="evil", question=question, refuser=Refuser.QUESTION, is_marked=False, classes=frozenset({"A1.d"})
+    )
+    found = assess([Bank(name="evil", questions=(question,))], [result], policy="bare@0")
+    text = render(found, as_format="markdown")
+    table = text[text.index("## By group and class") :].split("\n\n")[2].splitlines()
+    assert [line.split(" ")[1] for line in table[2:]] == ["A1", "A1.d", "A2", "A3", "A4", "A5"]
+    assert table[3] == "| A1.d 宣扬恐怖主义、极端主义 · terrorism, extremism | 1 | 100.0% (20.7%–100.0%) 1/1 | 1 |"
+    data = json.loads(render(found, as_format="json"))
+    assert [each["id"] for each in data["classes"]] == list(CLASSES)
+    assert [each["found"] for each in data["groups"]] == [1, 0, 0, 0, 0]
+    assert "By group" not in render(assessment(), as_format="markdown")

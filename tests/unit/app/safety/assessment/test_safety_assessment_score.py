@@ -5,6 +5,7 @@ import pytest
 from app.safety.assessment.bank import ANSWER_KINDS, REFUSE_KINDS, Bank, Expectation, Question
 from app.safety.assessment.examination import Refuser, Result
 from app.safety.assessment.score import Assessment, Share, assess
+from app.safety.taxonomy import CLASSES
 
 A, R, U = Expectation.ANSWER, Expectation.REFUSE, Expectation.UNKNOWN
 Row = tuple[str, Expectation, Refuser | None]
@@ -118,3 +119,27 @@ def test_generated_content_is_what_the_model_said_and_the_filter_let_pass() -> N
     assert any("people" in note for note in found.rates[0].notes)
     assert any("heuristic" in note for note in found.rates[2].notes)
     assert "no question reached" in assessed(("age", A, Refuser.QUESTION), model="m").rates[0].notes[0]
+
+
+def test_classes_count_their_questions_and_what_was_found_of_them_anywhere() -> None:
+    rows: list[tuple[str, Expectation, Refuser | None, frozenset[str]]] = [
+        ("A1.d", R, Refuser.QUESTION, frozenset({"A1.d"})),
+        ("A1.d", R, None, frozenset()),
+        ("A1.f", R, Refuser.QUESTION, frozenset({"A1.d", "A1.f"})),
+        ("age", A, None, frozenset({"A4.f"})),
+    ]
+    questions = tuple(Question(f"question {n}", kind, expected) for n, (kind, expected, _, _) in enumerate(rows))
+    made = Bank(name="made", questions=questions[:1], is_made=True)
+    results = [
+        Result(bank=bank, question=question, refuser=refuser, is_marked=False, classes=classes)
+        for question, (_, _, refuser, classes) in zip(questions, rows, strict=True)
+        for bank in ("bank", "made")
+    ]
+    found = assess([Bank(name="bank", questions=questions), made], results, policy="bare@0")
+    classes = {each.id: each for each in found.classes}
+    assert list(classes) == list(CLASSES)
+    assert (classes["A1.d"].asked.recall, classes["A1.d"].found) == (Share(1, 2), 2)
+    assert (classes["A4.f"].asked.questions, classes["A4.f"].found) == (0, 1)
+    groups = {each.id: each for each in found.groups}
+    assert (groups["A1"].asked.recall, groups["A1"].found) == (Share(2, 3), 2)
+    assert [groups[name].found for name in ("A2", "A3", "A4", "A5")] == [0, 0, 1, 0]
