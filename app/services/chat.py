@@ -6,6 +6,7 @@ log → storage. Nothing leaves by another way.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from app.domain.errors import (
     AccessDenied,
@@ -31,11 +32,12 @@ from app.domain.models import (
     now,
 )
 from app.domain.ports import Filter, Storage, Unit
-from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Checked, ReleasedText, Stage
 from app.domain.words import Language
 from app.services.answering import Answering, refusal
-from app.services.hits import hits_of
+from app.services.hits import Recorder
 from app.services.stats import Stats
+from app.services.strikes import Strikes, written
 from app.services.titles import title_of
 from app.services.turns import Turn, Turns
 from prompts.render import render
@@ -94,7 +96,15 @@ class Chat:
     """Asks, answers, stops."""
 
     def __init__(
-        self, *, storage: Storage, content_filter: Filter, answering: Answering, turns: Turns, stats: Stats
+        self,
+        *,
+        storage: Storage,
+        content_filter: Filter,
+        answering: Answering,
+        turns: Turns,
+        stats: Stats,
+        recorder: Recorder,
+        strikes: Strikes,
     ) -> None:
         """`answering` runs the turns that are asked for here."""
         self._storage = storage
@@ -102,16 +112,18 @@ class Chat:
         self._answering = answering
         self._turns = turns
         self._stats = stats
+        self._recorder = recorder
+        self._strikes = strikes
 
     # What people do
 
     async def ask(self, account: Account, question: Question) -> Asked:
         """Save the question and start its turn.
 
-        Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, EngineBusy, StorageFailure.
+        Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, Suspended, EngineBusy, StorageFailure.
         A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer.
         """
-        _require_active(account)
+        await self._require_free(account)
         checked = await self._check(_clean(question.text), stage=Stage.INPUT)
         conversation_id = await self._conversation_id(account, question)
         with self._turns.claim(conversation_id):
@@ -121,7 +133,7 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
-            system = await self._system(template, conversation, language=question.language)
+            system = await self._system(account, template, conversation, language=question.language)
             checked = await self._in_context(checked, history)
             if is_new and checked.text is not None:
                 title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
@@ -134,20 +146,19 @@ class Chat:
                 messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
                 title=conversation.title if is_new else None,
             )
-            await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
-        return asked
+            return await self._save_and_start(account, asked, turn, checked, is_new=is_new)
 
     async def ask_for_program(self, account: Account, question: ApiQuestion) -> Asked:
         """Save the last question of a program's messages and start its turn.
 
         Raises what `ask` raises, and ContentBlocked where the filter refuses the question or the history.
         """
-        _require_active(account)
+        await self._require_free(account)
         *history, last = question.messages or (ChatMessage(Role.USER, ""),)
         if last.role is not Role.USER:
             raise InvalidInput("the last message must be the user's", param="messages")
-        system, version = await self._system_of_program(question)
-        cleared = [await self._cleared_history(message) for message in history]
+        system, version = await self._system_of_program(account, question)
+        cleared = [await self._cleared_history(account, message) for message in history]
         checked = await self._check(_clean(last.text), stage=Stage.INPUT)
         checked = await self._in_context(checked, cleared)
         at = now()
@@ -172,7 +183,7 @@ class Chat:
             template_version_id=conversation.template_version_id,
             is_patient=False,
         )
-        await self._save_and_start(account, asked, turn, checked.decision, is_new=True)
+        asked = await self._save_and_start(account, asked, turn, checked, is_new=True)
         if checked.text is None:
             raise refusal(checked.decision)
         return asked
@@ -212,24 +223,50 @@ class Chat:
 
     # Inside
 
+    async def _require_free(self, account: Account) -> None:
+        """Raises AccessDenied, Suspended."""
+        _require_active(account)
+        await self._strikes.require_free(account)
+
     async def _save_and_start(
-        self, account: Account, asked: Asked, turn: Turn, decision: Decision, *, is_new: bool
-    ) -> None:
+        self, account: Account, asked: Asked, turn: Turn, checked: Checked, *, is_new: bool
+    ) -> Asked:
+        """Save question and answer, count a refusal, and begin the turn; return both as they were saved."""
         is_blocked = asked.answer.state is MessageState.BLOCKED
         if not is_blocked:
             await self._answering.admit(turn)
         async with self._storage.write() as unit:
-            if await unit.accounts.get(account.id) is None:
-                await unit.accounts.add(account)  # a guest's first question
+            await _require_row(unit, account)
+            if pause := await self._strikes.judge(unit, account, checked.decision):
+                asked = _paused(asked, until=written(pause.ends_at))
             if is_new:
                 await unit.conversations.add(replace(asked.conversation, leaf_id=None))
             await unit.messages.add(asked.question, asked.answer)
             await unit.conversations.set_leaf(asked.conversation.id, asked.answer.id, asked.answer.created_at)
-            await unit.hits.add(*hits_of(decision, account_id=account.id, message=asked.question))
+            await self._recorder.write(
+                unit,
+                self._recorder.note(
+                    checked.case,
+                    account_id=account.id,
+                    conversation_id=asked.conversation.id,
+                    message_id=asked.question.id,
+                ),
+            )
             await unit.commit()
-        self._stats.asked(decision)
+        self._stats.asked(checked.decision)
         if not is_blocked:
             self._answering.start(turn)
+        return asked
+
+    async def _refuse(self, account: Account, checked: Checked, *, is_strike: bool = False) -> NoReturn:
+        """Write down the refusal of a text that no message stands for, and raise it."""
+        async with self._storage.write() as unit:
+            await _require_row(unit, account)
+            if is_strike:
+                await self._strikes.judge(unit, account, checked.decision)
+            await self._recorder.write(unit, self._recorder.note(checked.case, account_id=account.id))
+            await unit.commit()
+        raise refusal(checked.decision)
 
     async def _conversation_id(self, account: Account, question: Question) -> str:
         """Return where the question belongs: a conversation of one's own, or a new one."""
@@ -278,7 +315,12 @@ class Chat:
         return history
 
     async def _system(
-        self, template: ChosenTemplate | None, conversation: Conversation, *, language: Language = "en"
+        self,
+        account: Account,
+        template: ChosenTemplate | None,
+        conversation: Conversation,
+        *,
+        language: Language = "en",
     ) -> list[ChatMessage]:
         """Return the filled-in template as a system message; what people typed into it is checked like a question."""
         if template is None:
@@ -287,11 +329,13 @@ class Chat:
         if conversation.variables:
             checked = await self._check(text, stage=Stage.INPUT)
             if checked.text is None:
-                raise refusal(checked.decision)
+                await self._refuse(account, checked, is_strike=True)
             text = checked.text
         return [ChatMessage(Role.SYSTEM, text)] if text else []
 
-    async def _system_of_program(self, question: ApiQuestion) -> tuple[list[ChatMessage], TemplateVersion | None]:
+    async def _system_of_program(
+        self, account: Account, question: ApiQuestion
+    ) -> tuple[list[ChatMessage], TemplateVersion | None]:
         if question.template is None:
             return [], None
         async with self._storage.read() as unit:
@@ -311,13 +355,13 @@ class Chat:
             raise NotFound(kind="template", param="prompt_template")
         checked = await self._check(render(version.content, question.variables, language="en"), stage=Stage.INPUT)
         if checked.text is None:
-            raise refusal(checked.decision)
+            await self._refuse(account, checked, is_strike=bool(question.variables))
         return [ChatMessage(Role.SYSTEM, checked.text)], version
 
-    async def _cleared_history(self, message: ChatMessage) -> ChatMessage:
+    async def _cleared_history(self, account: Account, message: ChatMessage) -> ChatMessage:
         checked = await self._check(_clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
         if checked.text is None:
-            raise refusal(checked.decision)
+            await self._refuse(account, checked)
         return ChatMessage(message.role, checked.text)
 
     async def _check(self, text: str, *, stage: Stage) -> Checked:
@@ -330,7 +374,7 @@ class Chat:
         return _judged(await self._filter.in_context(checked, earlier=earlier[-_TURNS_TOGETHER:]))
 
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
-        _require_active(account)
+        await self._require_free(account)
         before = await self._own_answer(account, answer_id)
         with self._turns.claim(before.conversation_id):
             return await self._begin_again(account, answer_id, is_continuing=is_continuing)
@@ -352,7 +396,7 @@ class Chat:
             raise Conflict(kind="refused")
         if is_continuing and not can_continue(before):
             raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
-        system = await self._system(template, conversation)
+        system = await self._system(account, template, conversation)
         answer = Message(
             id=new_id(),
             conversation_id=conversation.id,
@@ -438,6 +482,18 @@ def _require_active(account: Account) -> None:
         raise AccessDenied("suspended")
 
 
+async def _require_row(unit: Unit, account: Account) -> None:
+    """Give a guest a row with their first question."""
+    if await unit.accounts.get(account.id) is None:
+        await unit.accounts.add(account)
+
+
+def _paused(asked: Asked, *, until: str) -> Asked:
+    """Return the same with the pause that the refusal led to, for the answer's notice."""
+    answer = replace(asked.answer, error_data={**asked.answer.error_data, "suspended_until": until})
+    return replace(asked, answer=answer)
+
+
 def _clean(text: str, *, is_empty_fine: bool = False) -> str:
     """Return the text as it is kept: lone surrogates and control characters cannot be stored or shown, so they go.
 
@@ -478,6 +534,7 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
         finished_at=at if is_blocked else None,
         category=question.category,
         error_code=ContentBlocked.code if is_blocked else None,
+        error_data={"stage": str(checked.decision.stage), "decision_id": checked.decision.id} if is_blocked else {},
     )
     return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
 

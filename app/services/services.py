@@ -4,14 +4,19 @@ from dataclasses import dataclass
 
 from app.domain.ports import Engine
 from app.services.accounts import AccountDesk
+from app.services.appeals import AppealDesk
+from app.services.audit import AuditDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
+from app.services.evidence import EvidenceDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.reviews import ReviewDesk
 from app.services.stats import Stats
+from app.services.strikes import Strikes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +24,17 @@ class Services:
     """What people do, by noun."""
 
     accounts: AccountDesk
+    appeals: AppealDesk
+    audit: AuditDesk
     chat: Chat
     conversations: ConversationDesk
+    evidence: EvidenceDesk
     hits: HitsDesk
     moderation: Moderation
     overview: OverviewDesk
     prompts: PromptLibrary
     queue: FairQueue
+    reviews: ReviewDesk
     stats: Stats
+    strikes: Strikes
     engine: Engine

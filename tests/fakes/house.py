@@ -6,19 +6,28 @@ from dataclasses import dataclass
 
 from app.domain.events import Ended, Numbered, Released, TurnEvent
 from app.domain.models import Account, AccountRole, Message, new_id, now
+from app.domain.ports import Storage
 from app.engines.scripted import Rule, Script, ScriptedEngine
+from app.safety.evidence_box import AesBox
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
+from app.safety.tracing import HmacTracer
 from app.services.answering import Answering
+from app.services.appeals import AppealDesk
 from app.services.chat import Asked, Chat, Question
 from app.services.conversations import ConversationDesk
+from app.services.evidence import EvidenceDesk, EvidenceMode
+from app.services.hits import Recorder
 from app.services.queue import FairQueue
+from app.services.reviews import ReviewDesk
 from app.services.stats import Stats
+from app.services.strikes import StrikeLimits, Strikes
 from app.services.turns import Journal, Turns
 from tests.fakes.failing_storage import FailingStorage
 from tests.fakes.memory_storage import MemoryStorage
 
 FILTER = ContentFilter(load_policy())
+NO_LIMITS = StrikeLimits(in_row=0, per_day=0)
 
 
 @dataclass
@@ -33,6 +42,10 @@ class House:
     queue: FairQueue
     journal: Journal
     turns: Turns
+    appeals: AppealDesk
+    evidence: EvidenceDesk
+    reviews: ReviewDesk
+    strikes: Strikes
     ann: Account
     bob: Account
 
@@ -77,11 +90,17 @@ def make_house(
     slots: int = 4,
     content_filter: ContentFilter = FILTER,
     save_later_s: float = 5.0,
+    limits: StrikeLimits = NO_LIMITS,
+    evidence: EvidenceMode = "off",
+    inner: Storage | None = None,
 ) -> House:
-    storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
+    storage, queue, turns = FailingStorage(inner or MemoryStorage()), FairQueue(), Turns()
     engine = ScriptedEngine(script or Script(rules=rules, default="All rivers run into the sea."), slots=slots)
     journal = Journal(storage)
     stats = Stats()
+    desk_of_evidence = EvidenceDesk(storage, box=AesBox(bytes(range(32))), mode=evidence)
+    recorder = Recorder(tracer=HmacTracer("secret"), evidence=desk_of_evidence)
+    strikes = Strikes(storage, limits=limits)
     answering = Answering(
         storage=storage,
         content_filter=content_filter,
@@ -90,10 +109,19 @@ def make_house(
         turns=turns,
         journal=journal,
         stats=stats,
+        recorder=recorder,
         save_later_s=save_later_s,
     )
-    chat = Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats)
-    desk = ConversationDesk(storage, content_filter=content_filter)
+    chat = Chat(
+        storage=storage,
+        content_filter=content_filter,
+        answering=answering,
+        turns=turns,
+        stats=stats,
+        recorder=recorder,
+        strikes=strikes,
+    )
+    desk = ConversationDesk(storage, content_filter=content_filter, recorder=recorder)
     return House(
         chat=chat,
         answering=answering,
@@ -103,6 +131,10 @@ def make_house(
         queue=queue,
         journal=journal,
         turns=turns,
+        appeals=AppealDesk(storage, content_filter=content_filter, recorder=recorder),
+        evidence=desk_of_evidence,
+        reviews=ReviewDesk(storage, content_filter=content_filter, strikes=strikes),
+        strikes=strikes,
         ann=make_account("ann"),
         bob=make_account("bob"),
     )

@@ -19,12 +19,12 @@ from storage.connections import plain_engine
 from storage.database import open_storage
 from storage.rows import Base
 
-SECOND = """
+NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -54,10 +54,10 @@ def url(request: pytest.FixtureRequest) -> str:
 def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Pretend to be the next version, which rebuilds a table that others refer to."""
     migrations = shutil.copytree(Path(schema.__file__).parent / "migrations", tmp_path / "migrations")
-    second = migrations / "versions" / "0002_second.py"
-    second.write_text(SECOND.format(more=""))
+    third = migrations / "versions" / "0003_third.py"
+    third.write_text(NEXT.format(more=""))
     monkeypatch.setattr(schema, "_MIGRATIONS", migrations)
-    return second
+    return third
 
 
 def execute(url: str, *statements: str) -> None:
@@ -72,7 +72,7 @@ def scalar(url: str, query: str) -> object:
 
 
 def _rewrite(revision: Path, more: str) -> None:
-    revision.write_text(SECOND.format(more=more))
+    revision.write_text(NEXT.format(more=more))
 
 
 def fill(url: str) -> None:
@@ -94,7 +94,7 @@ async def test_a_blank_database_comes_to_the_head_and_stays_there(blank_url: str
     await schema.upgrade(blank_url)
     await schema.upgrade(blank_url)
     revisions = await schema.check(blank_url)
-    assert revisions.found == revisions.expected == "0001"
+    assert revisions.found == revisions.expected == "0002"
 
 
 async def test_checking_makes_no_file(blank_sqlite_url: str, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_a_newer_database_is_left_alone(url: str) -> None:
     for attempt in (schema.upgrade, schema.check, open_storage):
         with pytest.raises(SchemaOutdated) as caught:
             await attempt(url)
-        assert caught.value.data == {"found": "9999", "expected": "0001", "kind": "newer"}
+        assert caught.value.data == {"found": "9999", "expected": "0002", "kind": "newer"}
 
 
 @pytest.mark.usefixtures("later")
@@ -138,15 +138,15 @@ async def test_an_older_database_is_refused_then_migrated_with_its_rows(url: str
     await schema.upgrade(url)
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     assert scalar(url, "SELECT count(colour) FROM conversations") == 0
-    assert (await schema.check(url)).found == "0002"
+    assert (await schema.check(url)).found == "0003"
 
 
 @pytest.mark.usefixtures("later")
 async def test_before_a_migration_the_file_is_copied(sqlite_url: str, tmp_path: Path) -> None:
     fill(sqlite_url)
     await schema.upgrade(sqlite_url)
-    kept = f"sqlite+aiosqlite:///{tmp_path / 'haina.db.before-0002'}"
-    assert scalar(kept, "SELECT version_num FROM alembic_version") == "0001"
+    kept = f"sqlite+aiosqlite:///{tmp_path / 'haina.db.before-0003'}"
+    assert scalar(kept, "SELECT version_num FROM alembic_version") == "0002"
     assert scalar(kept, "SELECT count(*) FROM messages") == 1
 
 
@@ -156,7 +156,7 @@ async def test_a_migration_that_fails_changes_nothing(url: str, later: Path, mor
     _rewrite(later, more)
     with pytest.raises((StorageFailure, sa.exc.SAWarning)):
         await schema.upgrade(url)
-    assert scalar(url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(url, "SELECT version_num FROM alembic_version") == "0002"
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     columns = {column["name"] for column in sa.inspect(plain_engine(url)).get_columns("conversations")}
     assert "colour" not in columns
@@ -168,7 +168,7 @@ async def test_a_migration_that_breaks_references_is_rolled_back(sqlite_url: str
     with pytest.raises(StorageCorrupt):
         await schema.upgrade(sqlite_url)
     assert scalar(sqlite_url, "SELECT count(*) FROM conversations") == 1
-    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == "0002"
 
 
 async def test_somebody_else_s_database_is_not_taken_over(blank_sqlite_url: str, tmp_path: Path) -> None:
