@@ -112,7 +112,7 @@ class Checked:
     decision: Decision
     text: ReleasedText | None
     heard: SealedText = field(default_factory=SealedText, compare=False)
-    """What was judged: all of it, or of a refused text what was read up to the end of what it was refused for."""
+    """What was judged, all of it: who reviews a refusal has to see what stood behind the phrase, too."""
 
     @property
     def case(self) -> "Case":

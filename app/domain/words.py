@@ -275,8 +275,8 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "这个问题让模型内存不足。请缩短内容或新建对话。",
     },
     "evidence_sealed": {
-        "en": "The kept text cannot be opened.",
-        "zh": "无法打开留存的原文。",
+        "en": "The text behind this decision cannot be opened.",
+        "zh": "无法打开这个决定的原文。",
     },
     "evidence_sealed.key_missing": {
         "en": "The kept text cannot be opened: this server has no evidence key. Put the file evidence_key of the "

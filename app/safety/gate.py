@@ -273,12 +273,13 @@ class _Events:
 async def check(gate: StreamGate, *, text: str) -> Checked:
     """Send a whole text through a fresh gate."""
     events = [*await gate.feed(text), *await gate.finish()]
+    heard = SealedText(text)
     pieces: list[ReleasedText] = []
     for event in events:
         if isinstance(event, Cut):
-            return Checked(decision=event.decision, text=None, heard=gate.heard)
+            return Checked(decision=event.decision, text=None, heard=heard)
         pieces.append(event.text)
-    return Checked(decision=gate.decision, text=joined(pieces), heard=gate.heard)
+    return Checked(decision=gate.decision, text=joined(pieces), heard=heard)
 
 
 def _in_order(finding: Finding) -> tuple[int, int, int, str, str]:

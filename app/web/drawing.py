@@ -3,8 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
+from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
-from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role
+from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Review, ReviewState, Role
 from app.domain.ports import Markdown
 from app.domain.words import Language, category_name, notice, waiting
 from app.services.chat import ChosenTemplate, can_continue, can_repeat
@@ -12,6 +13,9 @@ from app.services.conversations import Thread
 from app.services.prompt_library import Shelf
 
 _KEPT_ANSWERS = 2000
+_SHORT = 8
+"""Characters of a decision's id that people read to each other."""
+NO_REVIEWS: Mapping[str, Review] = {}
 
 
 class Drawing:
@@ -29,6 +33,7 @@ class Drawing:
         *,
         siblings: Sequence[str] = (),
         is_outside_context: bool = False,
+        reviews: Mapping[str, Review] = NO_REVIEWS,
     ) -> dict[str, object]:
         """Return a message. A blocked answer shows its notice in place of what was written."""
         is_answer = message.role is Role.ASSISTANT
@@ -44,6 +49,7 @@ class Drawing:
             "notice": notice(message, language),
             "category": category_name(message.category, language) or None,
             "actions": _actions(message),
+            "review": _review_of(message, reviews),
             "siblings": list(siblings) or [message.id],
             "outside_context": is_outside_context,
             "receipt": _receipt(message.receipt) if message.receipt else None,
@@ -66,6 +72,7 @@ class Drawing:
                 language,
                 siblings=thread.siblings.get(one.id, ()),
                 is_outside_context=one.id in outside,
+                reviews=thread.reviews,
             )
             for one in thread.messages
         ]
@@ -96,6 +103,18 @@ def conversation(one: Conversation, language: Language, *, template: ChosenTempl
         }
         if template
         else None,
+    }
+
+
+def review(decision_id: str, one: Review | None) -> dict[str, object]:
+    """Return how far the review of a refusal is: `state` is None where nobody looks at it yet."""
+    is_told = one is not None and (one.is_appealed or one.state is not ReviewState.OPEN)
+    return {
+        "decision_id": decision_id,
+        "short": decision_id[:_SHORT],
+        "can_ask": one is None or not one.is_appealed,
+        "state": one.state.value if one is not None and is_told else None,
+        "note": one.note if one is not None else "",
     }
 
 
@@ -174,6 +193,15 @@ def template(shelf: Shelf, language: Language) -> dict[str, object]:
 def in_language(words: Mapping[str, str], language: Language) -> str:
     """Return the words in this language, or in any."""
     return words.get(language) or next(iter(words.values()), "")
+
+
+def _review_of(message: Message, reviews: Mapping[str, Review]) -> dict[str, object] | None:
+    """Return the review of a refused answer, or of the question above it; a failure of the filter has none."""
+    decision_id = str(message.error_data.get("decision_id", ""))
+    is_refused = message.state is MessageState.BLOCKED and message.error_code == ContentBlocked.code
+    if message.role is not Role.ASSISTANT or not is_refused or not decision_id:
+        return None
+    return review(decision_id, reviews.get(decision_id))
 
 
 def _actions(message: Message) -> list[str]:

@@ -12,15 +12,22 @@ from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, AccountRole, new_id, now
 from app.domain.ports import Engine
 from app.domain.words import Language
+from app.safety.evidence_box import AesBox
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
+from app.safety.tracing import HmacTracer
 from app.services.accounts import AccountDesk
-from app.services.hits import HitsDesk
+from app.services.appeals import AppealDesk
+from app.services.audit import AuditDesk
+from app.services.evidence import EvidenceDesk
+from app.services.hits import HitsDesk, Recorder
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.reviews import ReviewDesk
 from app.services.services import Services
 from app.services.stats import Stats
+from app.services.strikes import StrikeLimits, Strikes
 from tests.fakes.memory_storage import MemoryStorage
 from ui.admin.console import endpoint
 
@@ -68,8 +75,20 @@ class Office:
             stats=self.stats,
             content_filter=FILTER,
         )
+        self.strikes = Strikes(self.storage, limits=StrikeLimits())
+        self.evidence = EvidenceDesk(self.storage, box=AesBox(bytes(range(32))), mode="refused")
+        self.recorder = Recorder(tracer=HmacTracer("secret"), evidence=self.evidence)
+        self.appeals = AppealDesk(self.storage, content_filter=FILTER, recorder=self.recorder)
+        self.reviews = ReviewDesk(self.storage, content_filter=FILTER, strikes=self.strikes)
         parts = SimpleNamespace(
-            accounts=self.accounts, hits=HitsDesk(self.storage), overview=overview, prompts=self.prompts
+            accounts=self.accounts,
+            audit=AuditDesk(self.storage),
+            evidence=self.evidence,
+            hits=HitsDesk(self.storage),
+            overview=overview,
+            prompts=self.prompts,
+            reviews=self.reviews,
+            strikes=self.strikes,
         )
         self.services = cast("Services", parts)
         self._ask = endpoint(self.services)

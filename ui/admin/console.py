@@ -12,6 +12,7 @@ import gradio as gr
 
 from app.domain.errors import NotFound
 from app.services.services import Services
+from ui.admin.audit import AuditPage
 from ui.admin.call import Call, Fields, Reply, Visitor
 from ui.admin.guard import Endpoint, for_admins
 from ui.admin.hits import HitsPage
@@ -20,6 +21,8 @@ from ui.admin.markup import draw
 from ui.admin.overview import OverviewPage
 from ui.admin.prompt import PromptPage
 from ui.admin.prompts import PromptsPage
+from ui.admin.review import ReviewPage
+from ui.admin.reviews import ReviewsPage
 from ui.admin.users import UsersPage
 
 ASSETS = Path(__file__).parent / "assets"
@@ -58,9 +61,12 @@ class Console:
         self.pages: dict[str, Page] = {
             "frame": Frame(),
             "overview": OverviewPage(services.overview),
-            "users": UsersPage(services.accounts),
+            "users": UsersPage(services.accounts, strikes=services.strikes),
             "keys": KeysPage(services.accounts),
             "hits": HitsPage(services.hits, accounts=services.accounts),
+            "reviews": ReviewsPage(services.reviews),
+            "review": ReviewPage(services.reviews, evidence=services.evidence, accounts=services.accounts),
+            "audit": AuditPage(services.audit),
             "prompts": PromptsPage(services.prompts),
             "prompt": PromptPage(services.prompts),
         }
@@ -80,7 +86,7 @@ class Console:
 class Frame:
     """What stands around every page: the rail."""
 
-    pages = ("overview", "users", "keys", "hits", "prompts")
+    pages = ("overview", "users", "keys", "hits", "reviews", "prompts", "audit")
     """In the rail's order."""
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from app.domain.errors import InvalidInput
 from app.domain.models import AccountRole
 from app.services.accounts import MIN_PASSWORD, AccountDesk
+from app.services.strikes import Strikes
 from ui.admin.call import Fields, Reply, Visitor
 from ui.admin.links import link
 from ui.admin.markup import draw
@@ -15,15 +16,17 @@ _ROLES = (AccountRole.USER, AccountRole.ADMIN)
 class UsersPage:
     """The list of accounts, and what an admin does with one."""
 
-    def __init__(self, accounts: AccountDesk) -> None:
-        """All is decided in the service."""
+    def __init__(self, accounts: AccountDesk, *, strikes: Strikes) -> None:
+        """All is decided in the services."""
         self._accounts = accounts
+        self._strikes = strikes
         self.handlers = {
             "show": self.show,
             "ask_add": self.ask_add,
             "add": self.add,
             "ask_suspend": self.ask_suspend,
             "suspend": self.suspend,
+            "lift": self.lift,
         }
 
     async def show(self, visitor: Visitor, fields: Fields) -> Reply:
@@ -36,6 +39,7 @@ class UsersPage:
             "users.html",
             language=visitor.language,
             accounts=rows[:PAGE_SIZE],
+            paused=await self._strikes.paused(visitor.account, [row.id for row in rows[:PAGE_SIZE]]),
             me=visitor.account,
             query=query,
             with_guests=with_guests,
@@ -80,3 +84,11 @@ class UsersPage:
         account = await self._accounts.suspend(visitor.account, fields.text("name"), is_suspended=is_suspended)
         key = "users.suspended" if is_suspended else "users.taken_back"
         return Reply(go="users", said=say(key, language=visitor.language, name=account.name))
+
+    async def lift(self, visitor: Visitor, fields: Fields) -> Reply:
+        """End the pause that refused questions led to.
+
+        Raises NotFound where there is none.
+        """
+        account = await self._strikes.lift(visitor.account, fields.text("name"))
+        return Reply(go="users", said=say("users.lifted", language=visitor.language, name=account.name))

@@ -5,6 +5,7 @@ import { copyText } from "./clipboard.js";
 import { button, fill, h } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { hangPopover } from "./popover.js";
+import { drawReview } from "./review.js";
 
 /** @typedef {import("./api.js").Message} Message */
 /**
@@ -101,7 +102,8 @@ export class Answer {
     this.element.dataset.state = message.state;
     fill(this.progress);
     setBlocks(this.content, message.blocks);
-    fill(this.foot, drawNotice(message, this.actions), message.state !== "running" && this.#tools(message));
+    const review = message.review && drawReview(message.review);
+    fill(this.foot, drawNotice(message, this.actions), review, message.state !== "running" && this.#tools(message));
   }
 
   /** @param {Message} message */
