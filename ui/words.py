@@ -69,8 +69,8 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
     "message.question": {"en": "You", "zh": "你"},
     "message.answer": {"en": "Answer", "zh": "回答"},
     "message.removed": {
-        "en": "This question was refused and not kept.",
-        "zh": "这个问题被拒绝，内容没有保存。",
+        "en": "This question was refused and is not part of the conversation.",
+        "zh": "这个问题被拒绝，不在对话之中。",
     },
     "message.generated": {"en": "AI-generated", "zh": "人工智能生成"},
     "message.copy": {"en": "Copy", "zh": "复制"},
@@ -92,8 +92,8 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
     },
     "review.ask": {"en": "Ask for a review", "zh": "申请复核"},
     "review.hint": {
-        "en": "A person will look at this decision. What was refused may not have been kept, so say what it was about.",
-        "zh": "会有人查看这个决定。被拒绝的内容可能没有保存，请说明它的大意。",
+        "en": "A person will look at this decision. They may not have the text, so say what it was about.",
+        "zh": "会有人查看这个决定。对方不一定能看到原文，请说明它的大意。",
     },
     "review.comment": {"en": "Why it should not have been refused", "zh": "为什么不该被拒绝"},
     "review.send": {"en": "Send", "zh": "提交"},

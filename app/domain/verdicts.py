@@ -78,6 +78,8 @@ class Finding:
     start: int
     end: int
     score: float = 1.0
+    shadow: Action = Action.ALLOW
+    """What rules and lists on trial would have done, where that is more than `action`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

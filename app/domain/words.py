@@ -383,7 +383,7 @@ _KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题
 """Only under an answer: elsewhere an error may well mean that nothing was saved."""
 
 _PAUSED: Mapping[Language, str] = {
-    "en": " Too many of your questions were refused: you can ask again from {until} UTC.",
+    "en": "Too many of your questions were refused: you can ask again from {until} UTC.",
     "zh": "你有多个问题被拒绝，{until}（UTC）之后才能继续提问。",
 }
 
@@ -435,15 +435,19 @@ def notice(message: Message, language: Language) -> str | None:
     """Return the quiet sentence under a message that did not simply complete; None where there is nothing to say."""
     if message.state is MessageState.BLOCKED:
         data = {**message.error_data, "category": message.category or ""}
-        words = sentence(message.error_code or "content_filter", data, language)
-        until = message.error_data.get("suspended_until")
-        return words + _PAUSED[language].format(until=until) if until else words
+        return sentence(message.error_code or "content_filter", data, language)
     if message.state is MessageState.FAILED:
         return sentence(message.error_code or "internal_error", message.error_data, language) + _KEPT[language]
     if message.state is MessageState.COMPLETE and message.receipt and message.receipt.finish_reason == "length":
         return _CUT_BY_LENGTH[language]
-    quiet = _NOTICES.get(message.state)
-    return quiet[language] if quiet else None
+    words = _NOTICES.get(message.state)
+    return words[language] if words else None
+
+
+def pause(message: Message, language: Language) -> str | None:
+    """Return what is said under a question whose refusal was one too many; None under any other."""
+    until = message.error_data.get("paused_until")
+    return _PAUSED[language].format(until=until) if until else None
 
 
 def waiting(*, position: int, eta_s: float | None, stage: str, progress: float, language: Language) -> str:

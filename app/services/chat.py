@@ -489,9 +489,9 @@ async def _require_row(unit: Unit, account: Account) -> None:
 
 
 def _paused(asked: Asked, *, until: str) -> Asked:
-    """Return the same with the pause that the refusal led to, for the answer's notice."""
-    answer = replace(asked.answer, error_data={**asked.answer.error_data, "suspended_until": until})
-    return replace(asked, answer=answer)
+    """Return the same with the pause that the refusal led to, to be told under the question."""
+    question = replace(asked.question, error_data={**asked.question.error_data, "paused_until": until})
+    return replace(asked, question=question)
 
 
 def _clean(text: str, *, is_empty_fine: bool = False) -> str:
@@ -522,6 +522,7 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
         created_at=at,
         finished_at=at,
         category=checked.decision.category if is_blocked else None,
+        error_data={"stage": str(checked.decision.stage), "decision_id": checked.decision.id} if is_blocked else {},
     )
     answer = Message(
         id=new_id(),
@@ -534,7 +535,6 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
         finished_at=at if is_blocked else None,
         category=question.category,
         error_code=ContentBlocked.code if is_blocked else None,
-        error_data={"stage": str(checked.decision.stage), "decision_id": checked.decision.id} if is_blocked else {},
     )
     return Asked(conversation=replace(conversation, leaf_id=answer.id), question=question, answer=answer)
 

@@ -20,7 +20,10 @@ def hits_of(
     conversation_id: str | None = None,
     message_id: str | None = None,
 ) -> list[Hit]:
-    """Return a hit for each finding that was acted on; one without a rule where a part of the filter failed."""
+    """Return a hit for each finding that was acted on, and for what rules on trial would have done.
+
+    One without a rule where a part of the filter failed.
+    """
     common = {
         "decision_id": decision.id,
         "created_at": at,
@@ -37,17 +40,19 @@ def hits_of(
     hits = [
         Hit(
             id=new_id(),
-            action=finding.action,
+            action=action,
             category=finding.category,
             rule=finding.rule,
             detector=finding.detector,
             start=finding.start,
             end=finding.end,
             score=finding.score,
+            is_shadow=is_shadow,
             **common,  # type: ignore[arg-type]
         )
         for finding in decision.findings
-        if finding.action > Action.ALLOW
+        for action, is_shadow in ((finding.action, False), (finding.shadow, True))
+        if action > Action.ALLOW
     ]
     if decision.is_degraded and not hits:
         hits.append(

@@ -7,7 +7,7 @@ from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Review, ReviewState, Role
 from app.domain.ports import Markdown
-from app.domain.words import Language, category_name, notice, waiting
+from app.domain.words import Language, category_name, notice, pause, waiting
 from app.services.chat import ChosenTemplate, can_continue, can_repeat
 from app.services.conversations import Thread
 from app.services.prompt_library import Shelf
@@ -49,7 +49,7 @@ class Drawing:
             "notice": notice(message, language),
             "category": category_name(message.category, language) or None,
             "actions": _actions(message),
-            "review": _review_of(message, reviews),
+            "review": _review_of(message, reviews, language),
             "siblings": list(siblings) or [message.id],
             "outside_context": is_outside_context,
             "receipt": _receipt(message.receipt) if message.receipt else None,
@@ -195,13 +195,13 @@ def in_language(words: Mapping[str, str], language: Language) -> str:
     return words.get(language) or next(iter(words.values()), "")
 
 
-def _review_of(message: Message, reviews: Mapping[str, Review]) -> dict[str, object] | None:
-    """Return the review of a refused answer, or of the question above it; a failure of the filter has none."""
+def _review_of(message: Message, reviews: Mapping[str, Review], language: Language) -> dict[str, object] | None:
+    """Return the review of a refused question or answer; a failure of the filter has none."""
     decision_id = str(message.error_data.get("decision_id", ""))
-    is_refused = message.state is MessageState.BLOCKED and message.error_code == ContentBlocked.code
-    if message.role is not Role.ASSISTANT or not is_refused or not decision_id:
+    is_judged = message.role is Role.USER or message.error_code == ContentBlocked.code
+    if message.state is not MessageState.BLOCKED or not is_judged or not decision_id:
         return None
-    return review(decision_id, reviews.get(decision_id))
+    return review(decision_id, reviews.get(decision_id)) | {"pause": pause(message, language)}
 
 
 def _actions(message: Message) -> list[str]:

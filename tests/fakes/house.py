@@ -44,6 +44,7 @@ class House:
     turns: Turns
     appeals: AppealDesk
     evidence: EvidenceDesk
+    recorder: Recorder
     reviews: ReviewDesk
     strikes: Strikes
     ann: Account
@@ -133,6 +134,7 @@ def make_house(
         turns=turns,
         appeals=AppealDesk(storage, content_filter=content_filter, recorder=recorder),
         evidence=desk_of_evidence,
+        recorder=recorder,
         reviews=ReviewDesk(storage, content_filter=content_filter, strikes=strikes),
         strikes=strikes,
         ann=make_account("ann"),

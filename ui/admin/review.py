@@ -36,6 +36,7 @@ class ReviewPage:
         Raises NotFound.
         """
         dossier = await self._reviews.open(visitor.account, fields.text("decision"))
+        acted = [hit for hit in dossier.hits if not hit.is_shadow]
         first = dossier.hits[0]
         names = await names_of_accounts(self._accounts, visitor.account)
         page = draw(
@@ -43,7 +44,7 @@ class ReviewPage:
             language=visitor.language,
             dossier=dossier,
             first=first,
-            action=max(hit.action for hit in dossier.hits),
+            action=max((hit.action for hit in acted), default=Action.ALLOW),
             owner=dossier.review.account_name
             if dossier.review
             else names.get(first.account_id or "", first.account_id or "–"),
@@ -67,7 +68,7 @@ class ReviewPage:
         dossier = await self._reviews.open(visitor.account, decision_id)
         sealed = await self._evidence.open(visitor.account, decision_id, reason=fields.text("reason"))
         text = sealed.unsealed()
-        is_refused = max(hit.action for hit in dossier.hits) >= Action.REFUSE
+        is_refused = any(hit.action >= Action.REFUSE and not hit.is_shadow for hit in dossier.hits)
         dialog = draw(
             "review_text.html",
             language=visitor.language,

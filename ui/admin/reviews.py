@@ -32,7 +32,7 @@ class ReviewsPage:
             language=visitor.language,
             reviews=shown,
             gravest={
-                decision_id: max(found, key=lambda hit: (hit.action, -hit.start), default=None)
+                decision_id: max(found, key=lambda hit: (not hit.is_shadow, hit.action, -hit.start), default=None)
                 for decision_id, found in hits.items()
             },
             refuse=Action.REFUSE,

@@ -218,6 +218,7 @@ CONSOLE: Mapping[str, Mapping[Language, str]] = {
     # One review
     "review.back": {"en": "All reviews", "zh": "全部复核"},
     "review.title": {"en": "Decision {id}", "zh": "决定 {id}"},
+    "review.let_through": {"en": "Let through", "zh": "放行"},
     "review.comment": {"en": "What the person says", "zh": "用户说明"},
     "review.no_comment": {"en": "Nothing was said.", "zh": "没有填写说明。"},
     "review.handed_over": {

@@ -8,7 +8,7 @@
  *   top_p: number | null, top_k: number | null, seed: number | null, policy: string, finish_reason: string}} Receipt
  * @typedef {"running" | "complete" | "stopped" | "blocked" | "failed" | "interrupted"} MessageState
  * @typedef {{decision_id: string, short: string, can_ask: boolean, state: "open" | "upheld" | "overturned" | null,
- *   note: string}} Review
+ *   note: string, pause?: string | null}} Review
  * @typedef {{id: string, parent_id: string | null, role: "user" | "assistant", state: MessageState, text: string, blocks: string[],
  *   created_at: string, notice: string | null, category: string | null, actions: ("again" | "continue")[], siblings: string[],
  *   outside_context: boolean, receipt: Receipt | null, review: Review | null}} Message

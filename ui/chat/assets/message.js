@@ -26,7 +26,8 @@ export function drawQuestion(message, actions) {
   const bubble = h("div", { class: `question-text ${isRefused ? "is-refused" : ""}`, dir: "auto" }, text);
   const tools = h("div", { class: "tools" }, drawSiblings(message, actions));
   if (!isRefused) tools.append(copyButton(message.text));
-  return h("article", { class: "message question", "data-id": message.id, "aria-label": t("message.question") }, bubble, tools);
+  const review = message.review && drawReview(message.review);
+  return h("article", { class: "message question", "data-id": message.id, "aria-label": t("message.question") }, bubble, tools, review);
 }
 
 /** An answer: drawn at once when it is complete, piece by piece while it runs. */

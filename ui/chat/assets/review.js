@@ -11,13 +11,14 @@ import { announce } from "./toast.js";
 const MAX_COMMENT = 1000;
 
 /**
- * The line under the notice of a refusal.
+ * The line under what was refused.
  * @param {Review} review
  * @returns {HTMLElement}
  */
 export function drawReview(review) {
   const line = h("div", { class: "review" });
-  const draw = () => fill(line, drawState(review), drawAsk(review, draw), drawNumber(review));
+  const pause = review.pause && h("p", { class: "review-pause" }, review.pause);
+  const draw = () => fill(line, pause || null, drawState(review), drawAsk(review, draw), drawNumber(review));
   draw();
   return line;
 }

@@ -40,12 +40,12 @@ def house() -> House:
 
 async def refused(house: House, text: str = REFUSED) -> str:
     """Ask what is refused; return the decision."""
-    return str((await house.ask(text)).answer.error_data["decision_id"])
+    return str((await house.ask(text)).question.error_data["decision_id"])
 
 
 async def test_a_refused_question_can_be_appealed_and_the_outcome_is_read_with_the_thread(house: House) -> None:
     asked = await house.ask(REFUSED)
-    decision = str(asked.answer.error_data["decision_id"])
+    decision = str(asked.question.error_data["decision_id"])
     review = await house.appeals.appeal(house.ann, decision, comment="  It was about\r\na recipe. ")
     assert (review.state, review.comment, review.account_name) == (ReviewState.OPEN, "It was about\na recipe.", "ann")
     assert await house.appeals.get(house.ann, decision) == review

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.domain.errors import AccessDenied, ContentBlocked, EvidenceSealed, InvalidInput, NotFound, StorageFull
 from app.domain.generation import ChatMessage
 from app.domain.models import Account, AccountRole, AuditAction, Hit, Role, now
+from app.domain.verdicts import Action, Case, Decision, Finding, SealedText, Stage
 from app.engines.scripted import Script
 from app.safety.evidence_box import AesBox
 from app.services.chat import ApiQuestion
@@ -166,3 +167,19 @@ def test_no_row_no_repr_and_no_line_of_the_log_holds_the_text(secret: str) -> No
     written = repr(rows) + repr(logs) + repr([one.sealed for one in storage.state.evidence.values()])
     assert secret.strip() not in written or len(secret.strip()) < 6
     assert "toffee" not in written
+
+
+async def test_what_a_rule_on_trial_would_have_done_is_a_hit_that_did_nothing() -> None:
+    house = make_house(content_filter=FILTER, evidence="all_hits")
+    on_trial = Finding(
+        category="c", rule="trial", detector="d", action=Action.ALLOW, start=0, end=2, shadow=Action.REFUSE
+    )
+    stricter = replace(on_trial, rule="stricter", action=Action.FLAG)
+    decision = Decision(id="d", stage=Stage.INPUT, action=Action.ALLOW, policy="p", findings=(on_trial,))
+    noted = house.recorder.note(Case(decision, SealedText("hi")), account_id="a")
+    assert [(hit.action, hit.is_shadow) for hit in noted.hits] == [(Action.REFUSE, True)]
+    assert (noted.evidence, noted.handoff) == (None, None)
+    both = replace(decision, action=Action.FLAG, findings=(stricter,))
+    noted = house.recorder.note(Case(both, SealedText("hi")), account_id="a")
+    assert [(hit.action, hit.is_shadow) for hit in noted.hits] == [(Action.FLAG, False), (Action.REFUSE, True)]
+    assert noted.evidence is not None

@@ -11,7 +11,7 @@ from app.domain.errors import AccessDenied, ContentBlocked, NotFound, SafetyUnav
 from app.domain.generation import ChatMessage
 from app.domain.models import Account, AccountRole, AuditAction, MessageState, Role, new_id, now
 from app.domain.verdicts import Action, Checked, Decision, Finding, Stage
-from app.domain.words import LANGUAGES, describe, notice
+from app.domain.words import LANGUAGES, describe, pause
 from app.engines.scripted import Script
 from app.safety.detector import Scan
 from app.safety.filter import ContentFilter
@@ -73,7 +73,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
 async def refuse(house: House, times: int = 1) -> list[str]:
     """Ask what is refused; return the decisions."""
     asked = [await house.ask(f"{n}: {REFUSED}") for n in range(times)]
-    return [str(one.answer.error_data["decision_id"]) for one in asked]
+    return [str(one.question.error_data["decision_id"]) for one in asked]
 
 
 async def overturn(house: House, decision_id: str) -> None:
@@ -94,9 +94,10 @@ async def test_the_third_refused_question_in_a_row_pauses_and_says_so() -> None:
     await refuse(house, 2)
     assert not await is_paused(house)
     third = await house.ask(REFUSED)
-    saved = await house.saved(third.answer.id)
-    assert saved == third.answer
-    assert all(str(saved.error_data["suspended_until"]) in (notice(saved, language) or "") for language in LANGUAGES)
+    saved = await house.saved(third.question.id)
+    assert saved == third.question
+    assert all(str(saved.error_data["paused_until"]) in (pause(saved, language) or "") for language in LANGUAGES)
+    assert pause(third.answer, "en") is None
     with pytest.raises(Suspended) as caught:
         await house.ask("a harmless question")
     assert 7100 < float(str(caught.value.data["retry_after_s"])) <= 7200
