@@ -383,8 +383,8 @@ _KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题
 """Only under an answer: elsewhere an error may well mean that nothing was saved."""
 
 _PAUSED: Mapping[Language, str] = {
-    "en": "Too many of your questions were refused: you can ask again from {until} UTC.",
-    "zh": "你有多个问题被拒绝，{until}（UTC）之后才能继续提问。",
+    "en": "Too many questions were refused: asking is paused until {until} UTC at the latest.",
+    "zh": "多个问题被拒绝，已暂停提问，最迟至 {until}（UTC）。",
 }
 
 _HELP_LINES: Mapping[Language, str] = {
