@@ -118,7 +118,7 @@ class SafetySettings(_Group):
     evidence: Literal["off", "refused", "all_hits"] = "off"
     """Which texts are kept, encrypted, for who reviews decisions: none, refused ones, all with a hit."""
     evidence_days: int = Field(default=30, ge=1, le=3650)
-    """For how long."""
+    """For how long, in days."""
     evidence_key: SecretStr = SecretStr("")
     """32 random bytes in URL-safe base64. Left out, one is made and kept in the data folder, in `evidence_key`."""
     strikes_in_row: int | None = Field(default=None, ge=0, le=1000)
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path("data")
-    """The database, the converted embedded model, the secret key."""
+    """The database, the converted embedded model, the secret key, the evidence key."""
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()

@@ -76,9 +76,11 @@ async def test_whose_text_it_was_not_may_not_even_know_of_it(house: House) -> No
 
 async def test_a_decision_is_appealed_once_also_by_two_tabs_at_once(house: House) -> None:
     decision = await refused(house)
-    results = await asyncio.gather(
-        *(house.appeals.appeal(house.ann, decision) for _ in range(3)), return_exceptions=True
-    )
+    async with house.storage.write():  # all have looked before any of them writes
+        tabs = [asyncio.create_task(house.appeals.appeal(house.ann, decision)) for _ in range(3)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+    results = await asyncio.gather(*tabs, return_exceptions=True)
     assert sum(isinstance(one, Conflict) for one in results) == 2
     with pytest.raises(Conflict) as caught:
         await house.appeals.appeal(house.ann, decision)
