@@ -8,13 +8,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
 from fastapi import FastAPI
 
 from app import logs
-from app.domain.errors import ChatError, InvalidPolicy, StorageFailure, StorageFull, StorageReadOnly
+from app.domain.errors import ChatError, InvalidInput, InvalidPolicy, StorageFailure, StorageFull, StorageReadOnly
 from app.domain.models import now
 from app.domain.ports import Engine, Filter, Filters, PromptFormat, Storage
 from app.domain.verdicts import Stage
@@ -27,24 +28,31 @@ from app.safety.assessment.examination import Candidate, Progress, examine
 from app.safety.assessment.importers import Columns, read_banks
 from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
+from app.safety.evidence_box import AesBox, new_key, parse_key
 from app.safety.filter import ContentFilter
 from app.safety.policy import Policy
 from app.safety.policy_file import PolicyFile, load_policy, policy_path
 from app.safety.shelf import FilterShelf
+from app.safety.tracing import HmacTracer
 from app.safety.wording_check import require_sound
 from app.services.accounts import AccountDesk, operator
 from app.services.answering import Answering
+from app.services.appeals import AppealDesk
+from app.services.audit import AuditDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
-from app.services.hits import HitsDesk
+from app.services.evidence import EvidenceDesk
+from app.services.hits import HitsDesk, Recorder
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.replay import Comparison, Replay, ReplayDesk
+from app.services.reviews import ReviewDesk
 from app.services.services import Services
 from app.services.stats import Stats
+from app.services.strikes import StrikeLimits, Strikes
 from app.services.turns import Journal, Turns
 from app.settings import PREFIX, SCRIPTED, InvalidSettings, Settings
 from app.web.application import Door, Front, create
@@ -162,7 +170,22 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
     filters = await _filters(storage, settings)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, answering = _services(storage, filters, engine)
+    secret_key = _secret_key(settings)
+    in_row, per_day = settings.strikes
+    strikes = Strikes(
+        storage,
+        limits=StrikeLimits(in_row=in_row, per_day=per_day, pause=timedelta(hours=settings.safety.suspension_h)),
+    )
+    evidence = EvidenceDesk(
+        storage,
+        box=evidence_box_of(settings),
+        mode=settings.safety.evidence,
+        days=settings.safety.evidence_days,
+    )
+    recorder = Recorder(tracer=HmacTracer(secret_key), evidence=evidence)
+    services, journal, answering = _services(
+        storage, filters, engine, recorder=recorder, strikes=strikes, evidence=evidence
+    )
     await services.policies.refresh()
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
@@ -182,7 +205,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             mount=lambda app: mounting.mount(app, services=services),
         ),
         door=Door(
-            secret_key=_secret_key(settings),
+            secret_key=secret_key,
             has_guests=settings.has_guests,
             is_open_to_programs=settings.is_private,
             is_secure=settings.server.public_url.startswith("https://"),
@@ -305,7 +328,15 @@ async def replayed(
         return comparison.result()
 
 
-def _services(storage: Storage, filters: Filters, engine: Engine) -> tuple[Services, Journal, Answering]:
+def _services(
+    storage: Storage,
+    filters: Filters,
+    engine: Engine,
+    *,
+    recorder: Recorder,
+    strikes: Strikes,
+    evidence: EvidenceDesk,
+) -> tuple[Services, Journal, Answering]:
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
@@ -314,19 +345,33 @@ def _services(storage: Storage, filters: Filters, engine: Engine) -> tuple[Servi
         turns=turns,
         journal=journal,
         stats=stats,
+        recorder=recorder,
     )
     services = Services(
         accounts=AccountDesk(storage, turns=turns),
+        appeals=AppealDesk(storage, filters=filters, recorder=recorder),
+        audit=AuditDesk(storage),
         moderation=Moderation(filters),
-        chat=Chat(storage=storage, filters=filters, answering=answering, turns=turns, stats=stats),
-        conversations=ConversationDesk(storage, filters=filters),
+        chat=Chat(
+            storage=storage,
+            filters=filters,
+            answering=answering,
+            turns=turns,
+            stats=stats,
+            recorder=recorder,
+            strikes=strikes,
+        ),
+        conversations=ConversationDesk(storage, filters=filters, recorder=recorder),
+        evidence=evidence,
         hits=HitsDesk(storage),
         overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, filters=filters),
         policies=PolicyDesk(storage, filters=filters),
         prompts=PromptLibrary(storage, filters=filters),
         replays=ReplayDesk(storage, filters=filters),
         queue=queue,
+        reviews=ReviewDesk(storage, filters=filters, strikes=strikes),
         stats=stats,
+        strikes=strikes,
         engine=engine,
     )
     return services, journal, answering
@@ -403,13 +448,14 @@ def _running(
 
 
 async def _sweep(storage: Storage, services: Services) -> None:
-    """Remove, now and then, what is over: expired sessions, and conversations deleted a week ago."""
+    """Remove, now and then, what is over: expired sessions, conversations deleted a week ago, kept texts."""
     while True:
         with contextlib.suppress(StorageFailure):
             async with storage.write() as unit:
                 await unit.accounts.purge_sessions(expired_before=now())
                 await unit.commit()
             await services.conversations.purge()
+            await services.evidence.purge()
         await asyncio.sleep(_SWEEP_EVERY_S)
 
 
@@ -420,14 +466,38 @@ def _secret_key(settings: Settings) -> str:
     path = settings.data_dir / "secret_key"
     with _on_disk(settings.data_dir):
         if not path.exists():
-            _write_secret(path)
+            _write_secret(path, secrets.token_urlsafe(_MIN_SECRET))
         secret = path.read_text(encoding="ascii", errors="replace").strip()
     if len(secret) < _MIN_SECRET:
         raise ChatError(f"{path} is damaged; remove it, and guests start anew")
     return secret
 
 
-def _write_secret(path: Path) -> None:
+def evidence_box_of(settings: Settings) -> AesBox:
+    """Return the evidence box with the key that is set, or the one in the data folder; made where texts are kept.
+
+    Where nothing is kept and there is no key, the box has none: it can only say so.
+    Raises InvalidSettings for an impossible key that is set, ChatError for a damaged file.
+    """
+    if text := settings.safety.evidence_key.get_secret_value():
+        try:
+            return AesBox(parse_key(text))
+        except InvalidInput as error:
+            raise InvalidSettings(f"HAINA_SAFETY__EVIDENCE_KEY: {error.detail}") from error
+    path = settings.data_dir / "evidence_key"
+    with _on_disk(settings.data_dir):
+        if not path.exists():
+            if settings.safety.evidence == "off":
+                return AesBox(None)
+            _write_secret(path, new_key())
+        text = path.read_text(encoding="ascii", errors="replace")
+    try:
+        return AesBox(parse_key(text))
+    except InvalidInput as error:
+        raise ChatError(f"{path} is damaged: put the right one back; without it no kept text can be opened") from error
+
+
+def _write_secret(path: Path, secret: str) -> None:
     """Make the file, unless another process was faster; without room for the secret there is no file either."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -435,7 +505,7 @@ def _write_secret(path: Path) -> None:
         return
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(_MIN_SECRET))
+            file.write(secret)
     except OSError:
         path.unlink(missing_ok=True)
         raise

@@ -57,6 +57,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _disk(settings),
         await _database(settings),
         _policy(settings),
+        *_evidence(settings),
         *_model(settings),
         *(await _engine(settings)),
     ]
@@ -167,6 +168,25 @@ def _policy(settings: Settings) -> Finding:
     except InvalidSettings as error:
         return Finding(subject="filter", words=str(error), is_fault=True, fix="mend HAINA_SAFETY__POLICY")
     return Finding(subject="filter", words=content_filter.policy)
+
+
+def _evidence(settings: Settings) -> list[Finding]:
+    """Look at the key of the texts that are kept. It is not made here."""
+    mode, path = settings.safety.evidence, settings.data_dir / "evidence_key"
+    if mode == "off":
+        return []
+    is_set = bool(settings.safety.evidence_key.get_secret_value())
+    words = f"{mode.replace('_', ' ')}, for {settings.safety.evidence_days} days"
+    if not is_set and not path.exists():
+        return [Finding(subject="evidence", words=f"{words}; the key will be made at the first start")]
+    try:
+        bootstrap.evidence_box_of(settings)
+    except (InvalidSettings, ChatError) as error:
+        return [Finding(subject="evidence", words=str(error), is_fault=True, fix="put the right key back")]
+    if not is_set and path.stat().st_mode & 0o077:
+        said = f"{path} can be read by others"
+        return [Finding(subject="evidence", words=said, is_fault=True, fix=f"chmod 600 {path}")]
+    return [Finding(subject="evidence", words=words)]
 
 
 def _model(settings: Settings) -> list[Finding]:

@@ -115,6 +115,19 @@ class SafetySettings(_Group):
     guard_url: str = ""
     """A guard model's `/v1`; this version cannot ask one yet, so anything but nothing is refused."""
 
+    evidence: Literal["off", "refused", "all_hits"] = "off"
+    """Which texts are kept, encrypted, for who reviews decisions: none, refused ones, all with a hit."""
+    evidence_days: int = Field(default=30, ge=1, le=3650)
+    """For how long, in days."""
+    evidence_key: SecretStr = SecretStr("")
+    """32 random bytes in URL-safe base64. Left out, one is made and kept in the data folder, in `evidence_key`."""
+    strikes_in_row: int | None = Field(default=None, ge=0, le=1000)
+    """After so many refused questions in a row an account is paused; 0: never. Left out: 3, and 0 on loopback."""
+    strikes_per_day: int | None = Field(default=None, ge=0, le=1000)
+    """The same for refused questions within 24 hours. Left out: 5, and 0 on loopback."""
+    suspension_h: float = Field(default=24.0, gt=0, le=8760)
+    """How long a pause lasts, in hours."""
+
     @field_validator("guard_url")
     @classmethod
     def _not_yet(cls, url: str) -> str:
@@ -149,7 +162,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path("data")
-    """The database, the converted embedded model, the secret key."""
+    """The database, the converted embedded model, the secret key, the evidence key."""
     server: ServerSettings = ServerSettings()
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()
@@ -172,6 +185,13 @@ class Settings(BaseSettings):
     def has_guests(self) -> bool:
         """Whether one may chat without an account."""
         return self.access.guests == "on" or (self.access.guests == "auto" and self.is_private)
+
+    @property
+    def strikes(self) -> tuple[int, int]:
+        """How many refused questions are too many, in a row and within 24 hours; who is alone here pauses nobody."""
+        in_row, per_day = self.safety.strikes_in_row, self.safety.strikes_per_day
+        default = (0, 0) if self.is_private else (3, 5)
+        return default[0] if in_row is None else in_row, default[1] if per_day is None else per_day
 
     @property
     def storage_url(self) -> str:

@@ -80,6 +80,7 @@ _SESSION = Record(SessionRow, Session)
 _KEY = Record(ApiKeyRow, ApiKey)
 _ADD = insert(table_of(AccountRow))
 _GET = _ACCOUNT.select().where(AccountRow.id == bindparam("key"))
+_HOLD = select(AccountRow.id).where(AccountRow.id == bindparam("key")).with_for_update()
 _BY_NAME = _ACCOUNT.select().where(AccountRow.name_key == bindparam("key"))
 _BY_TOKEN = _SESSION.select().where(SessionRow.token_hash == bindparam("key"))
 _BY_KEY = _KEY.select().where(ApiKeyRow.key_hash == bindparam("key"))
@@ -103,6 +104,10 @@ class SqlAccounts:
     async def get(self, account_id: str) -> Account | None:
         """Return an account."""
         return _ACCOUNT.first(await self._connection.execute(_GET, {"key": account_id}))
+
+    async def hold(self, account_id: str) -> None:
+        """Lock the account's row until the transaction ends; on SQLite there is one writer anyway."""
+        await self._connection.execute(_HOLD, {"key": account_id})
 
     async def by_name(self, name: str) -> Account | None:
         """Return the account of this name, whatever its case."""

@@ -14,14 +14,29 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.errors import StorageBusy
-from app.domain.ports import Accounts, Conversations, Hits, Messages, Policies, Templates
+from app.domain.ports import (
+    Accounts,
+    AuditTrail,
+    Conversations,
+    EvidenceShelf,
+    Hits,
+    Messages,
+    Policies,
+    Reviews,
+    Strikes,
+    Templates,
+)
 from storage import schema
 from storage.accounts import SqlAccounts
+from storage.audit import SqlAudit
 from storage.connections import check_folder, parse, postgresql_engine, sqlite_engine, sqlite_file
 from storage.conversations import SqlConversations
+from storage.evidence import SqlEvidence
 from storage.hits import SqlHits
 from storage.messages import SqlMessages
 from storage.policies import SqlPolicies
+from storage.reviews import SqlReviews
+from storage.strikes import SqlStrikes
 from storage.templates import SqlTemplates
 
 
@@ -51,6 +66,10 @@ class SqlUnit:
         self.conversations: Conversations = SqlConversations(connection)
         self.messages: Messages = SqlMessages(connection)
         self.hits: Hits = SqlHits(connection)
+        self.reviews: Reviews = SqlReviews(connection)
+        self.strikes: Strikes = SqlStrikes(connection)
+        self.evidence: EvidenceShelf = SqlEvidence(connection)
+        self.audit: AuditTrail = SqlAudit(connection)
         self.templates: Templates = SqlTemplates(connection)
         self.policies: Policies = SqlPolicies(connection)
 

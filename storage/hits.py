@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Dialect, Index, Integer, func, insert, select
+from sqlalchemy import Dialect, Double, Index, Integer, bindparam, false, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -47,12 +47,18 @@ class HitRow(Base):
     conversation_id: Mapped[str | None]
     message_id: Mapped[str | None]
     is_degraded: Mapped[bool]
+    score: Mapped[float] = mapped_column(Double, server_default=text("1.0"))
+    digest: Mapped[str] = mapped_column(server_default=text("''"))
+    text_length: Mapped[int] = mapped_column(server_default=text("0"))
+    language: Mapped[str] = mapped_column(server_default=text("''"))
+    is_shadow: Mapped[bool] = mapped_column(server_default=false())
 
-    __table_args__ = (Index(None, "created_at", "id"),)
+    __table_args__ = (Index(None, "created_at", "id"), Index(None, "decision_id"))
 
 
 _HIT = Record(HitRow, Hit)
 _ADD = insert(table_of(HitRow))
+_OF_DECISION = _HIT.select().where(HitRow.decision_id == bindparam("key"))
 
 
 class SqlHits:
@@ -76,12 +82,17 @@ class SqlHits:
             query = query.where(HitRow.rule == rule)
         return _HIT.all(await self._connection.execute(query))
 
+    async def of_decision(self, decision_id: str) -> Sequence[Hit]:
+        """All hits of one decision, in the order of the text."""
+        hits = _HIT.all(await self._connection.execute(_OF_DECISION, {"key": decision_id}))
+        return sorted(hits, key=lambda hit: (hit.start, -hit.action, hit.id))
+
     async def counts_by_rule(self, *, since: datetime) -> Sequence[tuple[str, str, int]]:
-        """`(category, rule, count)`, most first, then by name."""
+        """`(category, rule, count)`, most first, then by name; rules on trial are left out."""
         count = func.count()
         query = (
             select(HitRow.category, HitRow.rule, count)
-            .where(HitRow.created_at >= since)
+            .where(HitRow.created_at >= since, HitRow.is_shadow.is_(False))
             .group_by(HitRow.category, HitRow.rule)
             .order_by(count.desc(), HitRow.category, HitRow.rule)
         )

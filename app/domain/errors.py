@@ -8,7 +8,8 @@
      │   ├ MethodNotAllowed         the route is there, and does not take this method
      │   └ InvalidPolicy            a filter policy or one of its lists is wrong
      ├ ContentBlocked               the filter refused; carries the category, never the text
-     ├ AccessDenied                 not signed in, wrong password, wrong role, suspended
+     ├ AccessDenied                 not signed in, wrong password, wrong role, suspended by an admin
+     │   └ Suspended                too many refused questions; carries until when
      ├ NotFound                     unknown, or somebody else's: the two are not told apart
      ├ Conflict                     the state has moved on (an answer is already running, a name is taken)
      ├ QuotaExceeded                too many requests; carries retry_after_s
@@ -19,6 +20,7 @@
      │   ├ EngineRefused            the engine answered with an error of its own
      │   ├ GenerationTimeout        no token for too long
      │   └ OutOfMemory
+     ├ EvidenceSealed               the text behind a decision cannot be opened
      ├ ServerStopping               this process is about to end
      ├ SafetyUnavailable            the filter cannot decide, so nothing passes
      └ StorageFailure
@@ -115,6 +117,19 @@ class AccessDenied(ChatError):
         self.reason = reason
 
 
+class Suspended(AccessDenied):
+    """Too many questions were refused. `data`: `until`, in UTC (`2026-03-01 12:00`), and `retry_after_s`.
+
+    403 and not 429: clients try a 429 again by themselves.
+    """
+
+    code = "suspended"
+
+    def __init__(self, *, until: str = "", retry_after_s: float = 0.0) -> None:
+        """`retry_after_s` becomes the `Retry-After` header."""
+        super().__init__("strikes", until=until, retry_after_s=retry_after_s)
+
+
 class InvalidApiKey(AccessDenied):
     """No key, an unknown one or a revoked one."""
 
@@ -209,6 +224,13 @@ class OutOfMemory(EngineUnavailable):
     """The engine ran out of memory on this request."""
 
     code = "out_of_memory"
+
+
+class EvidenceSealed(ChatError):
+    """The evidence cannot be opened. `data["kind"]`: `key_missing`, `key_other`, `damaged`; `key_id` names the key."""
+
+    code = "evidence_sealed"
+    status = 409
 
 
 class ServerStopping(ChatError):

@@ -1,4 +1,4 @@
-"""The things that Haina keeps: accounts, conversations, messages, prompt templates, hits.
+"""The things that Haina keeps: accounts, conversations, messages, prompt templates, hits and what follows from them.
 
 All are frozen. Times are aware and in UTC. Ids are opaque strings made by `new_id`.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from app.domain.verdicts import Action, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Action, ReleasedText, Stage
 
 
 def new_id() -> str:
@@ -322,3 +322,136 @@ class Hit:
     conversation_id: str | None = None
     message_id: str | None = None
     is_degraded: bool = False
+    score: float = 1.0
+    """The detector's, 0 to 1; 1.0 for hits of schema 0001, which did not keep it."""
+    digest: str = ""
+    """Of the normalised text, with a key of that day: the same text is known again on that day. 32 hex digits."""
+    text_length: int = 0
+    """In code points, of what was read; 0 where nobody noted it."""
+    language: str = ""
+    """A guess: `zh`, `en`, `other`; empty where nobody noted it."""
+    is_shadow: bool = False
+    """A rule on trial: `action` is what it would have done, and nothing was done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTrace:
+    """What a hit keeps of a text."""
+
+    digest: str = ""
+    length: int = 0
+    language: str = ""
+
+
+class ReviewState(StrEnum):
+    """How far a review is."""
+
+    OPEN = "open"
+    UPHELD = "upheld"
+    OVERTURNED = "overturned"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A decision that a person looks at: the filter handed it over, or its account appealed. Outlives the account."""
+
+    decision_id: str
+    created_at: datetime
+    """When it came into the queue, the last time."""
+    account_id: str
+    account_name: str
+    """As it was then."""
+    is_handoff: bool = False
+    """The filter asked for it."""
+    is_appealed: bool = False
+    """The account asked for it; once a decision."""
+    comment: ReleasedText = NOTHING
+    """What the account says to it."""
+    state: ReviewState = ReviewState.OPEN
+    decided_at: datetime | None = None
+    decided_by: str = ""
+    """The reviewer's name, kept when the account is gone."""
+    note: ReleasedText = NOTHING
+    """What the reviewer tells the account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """A refused question that counts against an account."""
+
+    decision_id: str
+    account_id: str
+    at: datetime
+    is_in_row: bool = True
+    """No question of the account passed since."""
+    undone_at: datetime | None = None
+    """The decision was overturned: it counts no more."""
+    suspension_id: str | None = None
+    """What it led to; it does not count a second time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """An account may ask nothing for a while. It ends by itself."""
+
+    id: str
+    account_id: str
+    began_at: datetime
+    ends_at: datetime
+    lifted_at: datetime | None = None
+    lifted_by: str = ""
+    """The name of who ended it early."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The text behind a decision, encrypted."""
+
+    decision_id: str
+    created_at: datetime
+    key_id: str
+    """Names the key that opens it, and tells nothing about it."""
+    start: int
+    """Where the text begins in the whole that the hits' offsets count in."""
+    sealed: bytes = field(repr=False)
+
+
+class AuditAction(StrEnum):
+    """What is written into the audit trail."""
+
+    REVIEW_APPEALED = "review_appealed"
+    REVIEW_UPHELD = "review_upheld"
+    REVIEW_OVERTURNED = "review_overturned"
+    EVIDENCE_OPENED = "evidence_opened"
+    SUSPENSION_BEGAN = "suspension_began"
+    SUSPENSION_LIFTED = "suspension_lifted"
+    ACCOUNT_SUSPENDED = "account_suspended"
+    ACCOUNT_RESUMED = "account_resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Who did what, when, on what. Refers to nothing, so it is kept when the account is gone."""
+
+    id: str
+    at: datetime
+    actor_id: str
+    actor_name: str
+    action: AuditAction
+    subject: str
+    """A decision's id, or an account's name."""
+    reason: str = ""
+    """Why, where that is asked for. What it says is shown to admins alone."""
+
+    @classmethod
+    def of(cls, actor: Account | None, action: AuditAction, subject: str, *, reason: str = "") -> "AuditEntry":
+        """Return an entry of now; without an actor Haina did it by itself."""
+        return cls(
+            id=new_id(),
+            at=now(),
+            actor_id=actor.id if actor else "",
+            actor_name=actor.name if actor else "Haina",
+            action=action,
+            subject=subject,
+            reason=reason,
+        )

@@ -17,19 +17,26 @@ from app.domain.generation import (
 from app.domain.models import (
     Account,
     ApiKey,
+    AuditEntry,
     Conversation,
     ErrorData,
+    Evidence,
     Hit,
     Message,
     MessageState,
     PolicyVersion,
     Receipt,
+    Review,
+    ReviewState,
     Session,
+    Strike,
+    Suspension,
     Template,
     TemplateFile,
     TemplateVersion,
+    TextTrace,
 )
-from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, Stage
+from app.domain.verdicts import Checked, Decision, GateEvent, ReleasedText, SealedText, Stage
 from app.domain.words import Language
 
 
@@ -94,6 +101,11 @@ class Gate(Protocol):
     @property
     def decisions(self) -> Sequence[Decision]:
         """Decisions that let the text pass but are to be recorded (flagged, masked), so far."""
+        ...
+
+    @property
+    def heard(self) -> SealedText:
+        """The raw text so far; after a `Cut` what was read up to the end of what it was cut for, and nothing behind."""
         ...
 
 
@@ -204,6 +216,31 @@ class AnswerBank(Protocol):
         ...
 
 
+class Tracer(Protocol):
+    """What may be kept of a text that is not kept."""
+
+    def trace(self, text: SealedText, *, at: datetime) -> TextTrace:
+        """Return its fingerprint with the key of the day of `at`, its length and its language."""
+        ...
+
+
+class EvidenceBox(Protocol):
+    """Encrypts texts, and opens them again."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key; without one nothing can be sealed."""
+        ...
+
+    def seal(self, text: SealedText, *, decision_id: str, at: datetime) -> Evidence:
+        """Encrypt a text, bound to its decision. Raises EvidenceSealed(kind="key_missing")."""
+        ...
+
+    def open(self, evidence: Evidence) -> SealedText:
+        """Raises EvidenceSealed: no key, another key, or evidence that is damaged or another decision's."""
+        ...
+
+
 class Accounts(Protocol):
     """Accounts, their passwords, sessions, keys, and failed attempts to sign in."""
 
@@ -212,6 +249,10 @@ class Accounts(Protocol):
         ...
 
     async def get(self, account_id: str) -> Account | None: ...
+    async def hold(self, account_id: str) -> None:
+        """Let no other transaction hold this account until this one ends, so that counting and acting on it are one."""
+        ...
+
     async def by_name(self, name: str) -> Account | None: ...
     async def password_hash(self, account_id: str) -> str | None: ...
     async def set_password_hash(self, account_id: str, password_hash: str) -> None: ...
@@ -337,11 +378,103 @@ class Hits(Protocol):
 
     async def add(self, *hits: Hit) -> None: ...
     async def page(self, *, category: str = "", rule: str = "", limit: int = 100, offset: int = 0) -> Sequence[Hit]:
-        """Newest first; an empty string does not restrict."""
+        """Newest first, rules on trial too; an empty string does not restrict."""
+        ...
+
+    async def of_decision(self, decision_id: str) -> Sequence[Hit]:
+        """All hits of one decision, in the order of the text."""
         ...
 
     async def counts_by_rule(self, *, since: datetime) -> Sequence[tuple[str, str, int]]:
-        """`(category, rule, count)`, most first."""
+        """`(category, rule, count)`, most first. Rules on trial are left out."""
+        ...
+
+
+class Reviews(Protocol):
+    """The review queue: one row for each decision that somebody asked to have looked at."""
+
+    async def add(self, review: Review) -> None:
+        """Raises Conflict(kind="review") where this decision has a row."""
+        ...
+
+    async def get(self, decision_id: str) -> Review | None: ...
+    async def of(self, decision_ids: Sequence[str]) -> Sequence[Review]:
+        """Those of these decisions that are there, in no order."""
+        ...
+
+    async def page(self, *, state: ReviewState | None = None, limit: int = 50, offset: int = 0) -> Sequence[Review]:
+        """Newest first."""
+        ...
+
+    async def count_open(self, account_id: str | None = None) -> int:
+        """How many are open; with an account, how many of its appeals."""
+        ...
+
+    async def appeal(self, decision_id: str, *, comment: ReleasedText, at: datetime) -> bool:
+        """Add the account's appeal to a row and open it again; False, and no change, where it was appealed before."""
+        ...
+
+    async def decide(self, decision_id: str, *, state: ReviewState, by: str, note: ReleasedText, at: datetime) -> bool:
+        """Close a row; False, and no change, where it is not open."""
+        ...
+
+
+class Strikes(Protocol):
+    """Refused questions that count, and the suspensions that they led to."""
+
+    async def add(self, strike: Strike) -> None: ...
+    async def get(self, decision_id: str) -> Strike | None: ...
+    async def break_row(self, account_id: str) -> None:
+        """A question of the account passed: what counts so far is in a row no more. Used strikes stay as they are."""
+        ...
+
+    async def counting(self, account_id: str, *, since: datetime) -> Sequence[Strike]:
+        """Those that are neither undone nor used, and are in the row or at or after `since`; oldest first."""
+        ...
+
+    async def undo(self, decision_id: str, at: datetime) -> bool:
+        """Let a strike count no more; False where there is none or it was undone."""
+        ...
+
+    async def use(self, decision_ids: Sequence[str], suspension_id: str) -> None:
+        """Note what strikes led to."""
+        ...
+
+    async def of_suspension(self, suspension_id: str) -> Sequence[Strike]:
+        """Those that led to it, undone ones too; oldest first."""
+        ...
+
+    async def release(self, suspension_id: str) -> None:
+        """Let the strikes that led to it count again."""
+        ...
+
+    async def suspend(self, suspension: Suspension) -> None: ...
+    async def suspension(self, suspension_id: str) -> Suspension | None: ...
+    async def suspended(self, account_ids: Sequence[str], *, at: datetime) -> Sequence[Suspension]:
+        """The suspensions of these accounts that are in force; of several for one account the longest comes last."""
+        ...
+
+    async def lift(self, suspension_id: str, *, by: str, at: datetime) -> bool:
+        """End a suspension; False where it was lifted before."""
+        ...
+
+
+class EvidenceShelf(Protocol):
+    """Encrypted texts, by decision."""
+
+    async def add(self, *evidence: Evidence) -> None: ...
+    async def get(self, decision_id: str) -> Evidence | None: ...
+    async def purge(self, *, created_before: datetime) -> int:
+        """Remove for good; return how many went."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """Who did what. Entries are added and never changed."""
+
+    async def add(self, entry: AuditEntry) -> None: ...
+    async def page(self, *, subject: str = "", limit: int = 50, offset: int = 0) -> Sequence[AuditEntry]:
+        """Newest first; an empty subject does not restrict."""
         ...
 
 
@@ -406,6 +539,10 @@ class Unit(Protocol):
     conversations: Conversations
     messages: Messages
     hits: Hits
+    reviews: Reviews
+    strikes: Strikes
+    evidence: EvidenceShelf
+    audit: AuditTrail
     templates: Templates
     policies: Policies
 

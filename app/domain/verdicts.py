@@ -3,10 +3,12 @@
 `ReleasedText` is a plain string at run time. For the type checker it is the proof that a text went through the filter:
 storage, the turn log and everything that faces a reader take nothing else. Only `app.safety.gate` makes one from a raw
 string (a test reads the source for that); storage restores it from rows that hold nothing else; `joined` glues pieces.
+
+`SealedText` is the opposite: a raw text on its way to where hits and evidence are written, closed to everybody else.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NewType
 
@@ -24,6 +26,30 @@ def joined(pieces: Iterable[ReleasedText]) -> ReleasedText:
 def excerpt(text: ReleasedText, start: int, end: int) -> ReleasedText:
     """Return a part of a text: what may be shown as a whole may be shown in part."""
     return ReleasedText(text[max(0, start) : end])
+
+
+class SealedText:
+    """A raw text for the evidence box and the hit's fingerprint alone. Printing it shows its length, never the text."""
+
+    __slots__ = ("__text", "start")
+
+    def __init__(self, text: str = "", *, start: int = 0) -> None:
+        """`start` is where the text begins in the whole that a decision's offsets count in."""
+        self.__text = text
+        self.start = start
+
+    def unsealed(self) -> str:
+        """Return the text. Few places may call this; a test reads the source for them."""
+        return self.__text
+
+    def __len__(self) -> int:
+        return len(self.__text)
+
+    def __repr__(self) -> str:
+        return f"<SealedText {len(self)} characters>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a sealed text is not pickled")
 
 
 class Stage(StrEnum):
@@ -92,6 +118,21 @@ class Checked:
 
     decision: Decision
     text: ReleasedText | None
+    heard: SealedText = field(default_factory=SealedText, compare=False)
+    """What was judged, all of it: who reviews a refusal has to see what stood behind the phrase, too."""
+
+    @property
+    def case(self) -> "Case":
+        """The decision and what it is about, to be written down."""
+        return Case(self.decision, self.heard)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A decision, and the raw text that it is about."""
+
+    decision: Decision
+    heard: SealedText
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,18 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "Say in 1 to {limit} characters what changed and why.",
         "zh": "请用 1 到 {limit} 个字符说明改了什么、为什么改。",
     },
+    "invalid_request.comment_long": {
+        "en": "A comment has at most {limit:,} characters.",
+        "zh": "说明最多 {limit:,} 个字符。",
+    },
+    "invalid_request.note_long": {
+        "en": "A note has at most {limit:,} characters.",
+        "zh": "备注最多 {limit:,} 个字符。",
+    },
+    "invalid_request.reason": {
+        "en": "Say in 1 to {limit} characters why you have to see the text.",
+        "zh": "请用 1 到 {limit} 个字符说明为什么要查看原文。",
+    },
     "invalid_request.unchanged": {"en": "Nothing was changed.", "zh": "没有任何改动。"},
     "invalid_request.number_whole": {"en": "“{param}” has to be a whole number.", "zh": "“{param}”必须是整数。"},
     "invalid_request.number": {"en": "“{param}” has to be a number.", "zh": "“{param}”必须是数字。"},
@@ -154,6 +166,14 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The content filter stopped this ({category}).",
         "zh": "内容过滤器拦下了这段内容（{category}）。",
     },
+    "content_filter.comment": {
+        "en": "The content filter stopped your comment ({category}). Say it without quoting what was refused.",
+        "zh": "内容过滤器拦下了你的说明（{category}）。请不要引用被拒绝的内容。",
+    },
+    "content_filter.note": {
+        "en": "The content filter stopped this note ({category}). Say it without quoting what was refused.",
+        "zh": "内容过滤器拦下了这条备注（{category}）。请不要引用被拒绝的内容。",
+    },
     "access_denied.forbidden": {"en": "This is not open to your account.", "zh": "你的账号不能使用这项功能。"},
     "access_denied.sign_in": {"en": "Sign in first.", "zh": "请先登录。"},
     "access_denied.wrong_password": {"en": "Name or password is wrong.", "zh": "用户名或密码不对。"},
@@ -172,6 +192,11 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "access_denied.origin": {
         "en": "The request came from another site and was refused.",
         "zh": "请求来自其他网站，已拒绝。",
+    },
+    "suspended": {
+        "en": "Too many of your questions were refused, so you cannot ask until {until} UTC ({span} from now). "
+        "You can still read, and ask for a review of what was refused.",
+        "zh": "你有多个问题被拒绝，{until}（UTC，{span}后）之前不能提问。仍可查看对话，并可对被拒绝的内容申请复核。",
     },
     "invalid_api_key": {
         "en": "The API key is missing, unknown or revoked.",
@@ -200,6 +225,26 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The content filter stopped this, so it cannot be gone on with. Ask in other words.",
         "zh": "这段内容已被过滤器拦下，无法继续。请换一种说法提问。",
     },
+    "conflict.appealed": {
+        "en": "A review of this was asked for already; there is one for each decision.",
+        "zh": "已经申请过复核，每个决定只能申请一次。",
+    },
+    "conflict.decided": {
+        "en": "Somebody else has decided this in the meantime. Reload and look at it.",
+        "zh": "已有其他人作出决定，请刷新后查看。",
+    },
+    "conflict.not_judged": {
+        "en": "The filter was out of order then and judged nothing. Ask again instead.",
+        "zh": "当时过滤器出了故障，并未作出判断。请重新提问。",
+    },
+    "conflict.not_refused": {
+        "en": "Nothing was refused here, so there is nothing to review.",
+        "zh": "这里没有内容被拒绝，无需复核。",
+    },
+    "conflict.review": {
+        "en": "This is in the review queue already.",
+        "zh": "它已在复核队列中。",
+    },
     "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
     "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
     "conflict.version": {
@@ -209,6 +254,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "rate_limit_exceeded": {
         "en": "The model is answering others and the queue is full. Try again in {retry_after_s:.0f} s.",
         "zh": "模型正忙，队列已满。请 {retry_after_s:.0f} 秒后再试。",
+    },
+    "rate_limit_exceeded.appeals": {
+        "en": "{limit} of your reviews are still waiting. Ask for more when some of them are decided.",
+        "zh": "你有 {limit} 个复核申请尚在等待，处理之后才能继续申请。",
     },
     "engine_unavailable": {
         "en": "The model is not reachable. Try again in a moment.",
@@ -233,6 +282,25 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "out_of_memory": {
         "en": "The model ran out of memory on this question. Shorten it, or start a new chat.",
         "zh": "这个问题让模型内存不足。请缩短内容或新建对话。",
+    },
+    "evidence_sealed": {
+        "en": "The text behind this decision cannot be opened.",
+        "zh": "无法打开这个决定的原文。",
+    },
+    "evidence_sealed.key_missing": {
+        "en": "The kept text cannot be opened: this server has no evidence key. Put the file evidence_key of the "
+        "server that kept it into the data folder, and restart.",
+        "zh": "无法打开留存的原文：本服务器没有证据密钥。请把原服务器的 evidence_key 文件放回数据目录并重启。",
+    },
+    "evidence_sealed.key_other": {
+        "en": "The kept text cannot be opened: it was closed with another key ({key_id}), as after restoring a backup "
+        "without its key. Put back the evidence_key of that time, and restart.",
+        "zh": "无法打开留存的原文：它是用另一把密钥（{key_id}）加密的，可能是恢复备份时没有带上密钥。"
+        "请放回当时的 evidence_key 文件并重启。",
+    },
+    "evidence_sealed.damaged": {
+        "en": "The kept text is damaged and cannot be opened.",
+        "zh": "留存的原文已损坏，无法打开。",
     },
     "server_stopping": {
         "en": "The server is being stopped or restarted. Try again in a moment.",
@@ -345,6 +413,10 @@ _KINDS: Mapping[str, Mapping[Language, str]] = {
     "account": {"en": "account", "zh": "账号"},
     "key": {"en": "API key", "zh": "API 密钥"},
     "page": {"en": "page", "zh": "页面"},
+    "decision": {"en": "decision", "zh": "决定"},
+    "appeal": {"en": "request for a review", "zh": "复核申请"},
+    "evidence": {"en": "kept text", "zh": "留存的原文"},
+    "suspension": {"en": "pause of this account", "zh": "暂停记录"},
 }
 
 _NOTICES: Mapping[MessageState, Mapping[Language, str]] = {
@@ -361,6 +433,11 @@ _CUT_BY_LENGTH: Mapping[Language, str] = {
 }
 _KEPT: Mapping[Language, str] = {"en": " Your question was kept.", "zh": "问题已保存。"}
 """Only under an answer: elsewhere an error may well mean that nothing was saved."""
+
+_PAUSED: Mapping[Language, str] = {
+    "en": "Too many questions were refused: asking is paused until {until} UTC at the latest.",
+    "zh": "多个问题被拒绝，已暂停提问，最迟至 {until}（UTC）。",
+}
 
 _PREPARED: Mapping[str, Mapping[Language, str]] = {
     "question": {
@@ -410,6 +487,7 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     words["kind"] = _KINDS.get(kind, {}).get(language, kind)
     words["percent"] = round(100 * _number(data.get("progress")))
     words["minutes"] = max(1, round(_number(data.get("retry_after_s")) / 60))
+    words["span"] = _span(_number(data.get("retry_after_s")), language)
     for number in ("limit", "length", "retry_after_s", "after_s"):
         words[number] = _number(data.get(number))
     return template[language].format_map(_Blanks(words)).replace(".0 ", " ")
@@ -435,6 +513,12 @@ def notice(message: Message, language: Language) -> str | None:
     return words[language] if words else None
 
 
+def pause(message: Message, language: Language) -> str | None:
+    """Return what is said under a question whose refusal was one too many; None under any other."""
+    until = message.error_data.get("paused_until")
+    return _PAUSED[language].format(until=until) if until else None
+
+
 def waiting(*, position: int, eta_s: float | None, stage: str, progress: float, language: Language) -> str:
     """Return the line that stands where the answer will be."""
     if stage:
@@ -445,6 +529,15 @@ def waiting(*, position: int, eta_s: float | None, stage: str, progress: float, 
         return f"{place}, about {max(1, round(eta_s))} s" if eta_s else place
     place = f"排队第 {position} 位" if position > 1 else "下一个就是你"
     return f"{place}，约 {max(1, round(eta_s))} 秒" if eta_s else place
+
+
+def _span(seconds: float, language: Language) -> str:
+    """Return about how long that is, in minutes or hours."""
+    minutes = max(1, round(seconds / 60))
+    if minutes < 120:  # noqa: PLR2004 - two hours
+        return f"{minutes} min" if language == "en" else f"约 {minutes} 分钟"
+    hours = round(minutes / 60)
+    return f"{hours} h" if language == "en" else f"约 {hours} 小时"
 
 
 def _number(value: object) -> float | int:

@@ -26,6 +26,7 @@ from app.domain.verdicts import (
     GateEvent,
     Masked,
     ReleasedText,
+    SealedText,
     Stage,
     Text,
     joined,
@@ -65,6 +66,10 @@ class StreamGate:
         self._text_from = self._origin
         self._text = ""
         """What is held back, from `_text_from` on."""
+        self._heard: list[str] = []
+        """All pieces, as they came."""
+        self._heard_upto: int | None = None
+        """Where what may be kept of them ends; None is not known yet."""
         self._masked_upto = 0
         self._found: list[Finding] = []
         """Not acted on yet, for something before them is undecided."""
@@ -104,6 +109,12 @@ class StreamGate:
         return () if self._events.is_cut or not self._passed else (self.decision,)
 
     @property
+    def heard(self) -> SealedText:
+        """The raw text so far; after a `Cut` what was read up to the end of what it was cut for, and nothing behind."""
+        upto = None if self._heard_upto is None else self._heard_upto - self._origin
+        return SealedText("".join(self._heard)[:upto], start=self._origin)
+
+    @property
     def decision(self) -> Decision:
         """The decision so far, its id the same from beginning to end."""
         return self._decide(self._passed)
@@ -123,6 +134,7 @@ class StreamGate:
     def _read(self, piece: str, *, is_last: bool = False) -> None:
         if piece:
             self._text += piece
+            self._heard.append(piece)
             self._fed_upto += len(piece)
         name = ""
         try:
@@ -238,6 +250,7 @@ class StreamGate:
 
     def _cut(self, decision: Decision) -> None:
         self._events.add_cut(decision)
+        self._heard_upto = max(finding.end for finding in decision.findings)
         self._is_closed = True
         self._text = ""
         self._scans.clear()
@@ -277,21 +290,22 @@ class _Events:
 
 async def check(gate: StreamGate, *, text: str) -> Checked:
     """Send a whole text through a fresh gate."""
-    return _checked(gate, [*await gate.feed(text), *await gate.finish()])
+    return _checked(gate, [*await gate.feed(text), *await gate.finish()], heard=text)
 
 
 def check_at_once(gate: StreamGate, *, text: str) -> Checked:
     """Do the same without a loop: for short texts."""
-    return _checked(gate, gate.take_whole(text))
+    return _checked(gate, gate.take_whole(text), heard=text)
 
 
-def _checked(gate: StreamGate, events: Sequence[GateEvent]) -> Checked:
+def _checked(gate: StreamGate, events: Sequence[GateEvent], *, heard: str) -> Checked:
+    sealed = SealedText(heard)
     pieces: list[ReleasedText] = []
     for event in events:
         if isinstance(event, Cut):
-            return Checked(decision=event.decision, text=None)
+            return Checked(decision=event.decision, text=None, heard=sealed)
         pieces.append(event.text)
-    return Checked(decision=gate.decision, text=joined(pieces))
+    return Checked(decision=gate.decision, text=joined(pieces), heard=sealed)
 
 
 def _in_order(finding: Finding) -> tuple[int, int, int, str, str]:

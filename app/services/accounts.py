@@ -18,7 +18,7 @@ import structlog
 from pwdlib import PasswordHash
 
 from app.domain.errors import AccessDenied, Conflict, InvalidApiKey, InvalidInput, NotFound
-from app.domain.models import Account, AccountRole, ApiKey, Session, new_id, now
+from app.domain.models import Account, AccountRole, ApiKey, AuditAction, AuditEntry, Session, new_id, now
 from app.domain.ports import SITE_LAYER, Storage
 from app.services.turns import Turns
 
@@ -256,8 +256,10 @@ class AccountDesk:
         account = await self.by_name(admin, name)
         if account.id == admin.id:
             raise Conflict("an admin cannot suspend themselves", kind="self")
+        action = AuditAction.ACCOUNT_SUSPENDED if is_suspended else AuditAction.ACCOUNT_RESUMED
         async with self._storage.write() as unit:
             await unit.accounts.set_suspended(account.id, is_suspended=is_suspended)
+            await unit.audit.add(AuditEntry.of(admin, action, account.name))
             if is_suspended:
                 await unit.accounts.end_sessions(account.id)
             await unit.commit()

@@ -25,10 +25,10 @@ from app.domain.errors import (
 from app.domain.events import Ended, Started, Waiting
 from app.domain.faults import frames_of
 from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
-from app.domain.models import ErrorData, Hit, Message, MessageState, Receipt, Sampling, now
+from app.domain.models import ErrorData, Message, MessageState, Receipt, Sampling, now
 from app.domain.ports import Engine, Gate, Storage
-from app.domain.verdicts import Cut, Decision, GateEvent, Stage
-from app.services.hits import hits_of
+from app.domain.verdicts import Case, Cut, Decision, GateEvent, Stage
+from app.services.hits import Noted, Recorder
 from app.services.queue import FairQueue
 from app.services.stats import Stats
 from app.services.turns import Journal, Turn, Turns
@@ -75,6 +75,7 @@ class Answering:
         turns: Turns,
         journal: Journal,
         stats: Stats,
+        recorder: Recorder,
         load_patience_s: float = 1800.0,
         save_later_s: float = 5.0,
     ) -> None:
@@ -89,6 +90,7 @@ class Answering:
         self._turns = turns
         self._journal = journal
         self._stats = stats
+        self._recorder = recorder
         self._load_patience_s = load_patience_s
         self._save_later_s = save_later_s
         self._savings: set[asyncio.Task[None]] = set()
@@ -129,26 +131,31 @@ class Answering:
 
     async def _run(self, turn: Turn) -> None:
         """Generate, then close the answer: in this order, whatever happens, exactly once."""
-        decisions: list[Decision] = []
-        outcome = await self._outcome(turn, decisions)
+        cases: list[Case] = []
+        outcome = await self._outcome(turn, cases)
         self._journal.leave(turn)
         answer = _closed(turn, outcome)
-        hits = [hit for decision in decisions for hit in hits_of(decision, account_id=turn.account_id, message=answer)]
-        failure = await self._save(answer, hits, tries=_SAVE_TRIES)
+        noted = [
+            self._recorder.note(
+                case, account_id=turn.account_id, conversation_id=answer.conversation_id, message_id=answer.id
+            )
+            for case in cases
+        ]
+        failure = await self._save(answer, noted, tries=_SAVE_TRIES)
         if failure is None:
             turn.log.append(Ended(answer=answer, title=turn.title))
             self._turns.retire(turn)
         else:  # the readers are told; the text is kept until there is room for it
             failed = replace(answer, state=MessageState.FAILED, error_code=failure.code, error_data=told(failure))
             turn.log.append(Ended(answer=failed, title=turn.title))
-            saving = asyncio.create_task(self._save_later(turn, answer, hits), name=f"save-{turn.id}")
+            saving = asyncio.create_task(self._save_later(turn, answer, noted), name=f"save-{turn.id}")
             self._savings.add(saving)
             saving.add_done_callback(self._savings.discard)
         self._stats.ended(answer)
 
-    async def _outcome(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+    async def _outcome(self, turn: Turn, cases: list[Case]) -> _Outcome:
         """Run the generation as a task of its own, so that Stop ends it and not the turn."""
-        generation = asyncio.create_task(self._generate(turn, decisions))
+        generation = asyncio.create_task(self._generate(turn, cases))
         turn.generation = generation
         if turn.is_stopping:
             generation.cancel()
@@ -170,19 +177,19 @@ class Answering:
         log.error("turn_failed", turn_id=turn.id, error=type(error).__name__, frames=frames_of(error))
         return _Outcome(state=MessageState.FAILED, error=ChatError())
 
-    async def _generate(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+    async def _generate(self, turn: Turn, cases: list[Case]) -> _Outcome:
         """Ask the engine; where it went back to loading before its first word, wait for it again."""
         deadline = monotonic() + self._load_patience_s
         while True:
             pieces = len(turn.pieces)
             try:
-                return await self._attempt(turn, decisions)
+                return await self._attempt(turn, cases)
             except EngineStarting:
                 if not turn.is_patient or len(turn.pieces) > pieces or monotonic() > deadline:
                     raise
                 await asyncio.sleep(_STATUS_EVERY_S)
 
-    async def _attempt(self, turn: Turn, decisions: list[Decision]) -> _Outcome:
+    async def _attempt(self, turn: Turn, cases: list[Case]) -> _Outcome:
         """Wait for a slot, write the answer, say how it was made."""
         status = await self._ready(turn)
         self._queue.resize(status.slots)
@@ -198,7 +205,7 @@ class Answering:
             try:
                 written = await self._write(turn, request, gate)
             finally:
-                decisions.extend(gate.decisions)
+                cases.extend(Case(decision, gate.heard) for decision in gate.decisions)
         finish, cut = written.finish, written.cut
         receipt = Receipt(
             model=_model_name(status),
@@ -217,7 +224,7 @@ class Answering:
             finish_reason="content_filter" if cut else str(finish.reason),
         )
         if cut:
-            decisions.append(cut)
+            cases.append(Case(cut, gate.heard))
             return _Outcome(state=MessageState.BLOCKED, receipt=receipt, category=cut.category, error=refusal(cut))
         return _Outcome(state=MessageState.COMPLETE, receipt=receipt)
 
@@ -242,7 +249,7 @@ class Answering:
         written.total_s = monotonic() - asked_at
         return written
 
-    async def _save(self, answer: Message, hits: Sequence[Hit], *, tries: int) -> StorageFailure | None:
+    async def _save(self, answer: Message, noted: Sequence[Noted], *, tries: int) -> StorageFailure | None:
         """Close the answer's row; return why not, where the database refused that often."""
         failure = StorageFailure()
         for n in range(tries):
@@ -260,7 +267,7 @@ class Answering:
                         error_data=answer.error_data,
                         receipt=answer.receipt,
                     )
-                    await unit.hits.add(*hits)
+                    await self._recorder.write(unit, *noted)
                     await unit.commit()
             except StorageFailure as error:
                 log.warning("answer_not_saved", turn_id=answer.id, code=error.code)
@@ -269,13 +276,13 @@ class Answering:
                 return None
         return failure
 
-    async def _save_later(self, turn: Turn, answer: Message, hits: Sequence[Hit]) -> None:
+    async def _save_later(self, turn: Turn, answer: Message, noted: Sequence[Noted]) -> None:
         """Save an answer as soon as the database takes it, and once more when the server stops."""
         try:
-            while await self._save(answer, hits, tries=1):  # noqa: ASYNC110 - nothing tells that there is room
+            while await self._save(answer, noted, tries=1):  # noqa: ASYNC110 - nothing tells that there is room
                 await asyncio.sleep(self._save_later_s)
         except asyncio.CancelledError:
-            await self._save(answer, hits, tries=1)
+            await self._save(answer, noted, tries=1)
         self._turns.retire(turn)
 
     async def _ready(self, turn: Turn) -> EngineStatus:

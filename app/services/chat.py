@@ -7,6 +7,7 @@ answer bank: it passes the filter too, and the turn is over at once.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 import structlog
 
@@ -39,8 +40,9 @@ from app.domain.ports import Filter, Filters, Storage, Unit
 from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
 from app.domain.words import Language
 from app.services.answering import Answering, refusal, told
-from app.services.hits import hits_of
+from app.services.hits import Recorder
 from app.services.stats import Stats
+from app.services.strikes import Strikes, written
 from app.services.titles import title_of
 from app.services.turns import Turn, Turns
 from prompts.render import render
@@ -108,24 +110,36 @@ class _Prepared:
 class Chat:
     """Asks, answers, stops."""
 
-    def __init__(self, *, storage: Storage, filters: Filters, answering: Answering, turns: Turns, stats: Stats) -> None:
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        filters: Filters,
+        answering: Answering,
+        turns: Turns,
+        stats: Stats,
+        recorder: Recorder,
+        strikes: Strikes,
+    ) -> None:
         """`answering` runs the turns that are asked for here."""
         self._storage = storage
         self._filters = filters
         self._answering = answering
         self._turns = turns
         self._stats = stats
+        self._recorder = recorder
+        self._strikes = strikes
 
     # What people do
 
     async def ask(self, account: Account, question: Question) -> Asked:
         """Save the question and start its turn.
 
-        Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, EngineBusy, StorageFailure.
+        Raises InvalidInput, TextTooLong, NotFound, Conflict, AccessDenied, Suspended, EngineBusy, StorageFailure.
         A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer, or with
         the one that the answer bank has for it.
         """
-        _require_active(account)
+        await self._require_free(account)
         content_filter = await self._filters.over(account.policy_layers)
         text = _clean(question.text)
         checked = await _check(content_filter, text, stage=Stage.INPUT)
@@ -137,7 +151,7 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
-            system = await _system(content_filter, template, conversation, language=question.language)
+            system = await self._system(content_filter, account, template, conversation, language=question.language)
             checked = await _in_context(content_filter, checked, history)
             if is_new and checked.text is not None:
                 title = await content_filter.check(title_of(checked.text), stage=Stage.OUTPUT)
@@ -152,8 +166,7 @@ class Chat:
                 messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
                 title=conversation.title if is_new else None,
             )
-            await self._save_and_start(account, asked, turn, checked.decision, is_new=is_new)
-        return asked
+            return await self._save_and_start(account, asked, turn, checked, is_new=is_new)
 
     async def ask_for_program(self, account: Account, question: ApiQuestion) -> Asked:
         """Save the last question of a program's messages and start its turn.
@@ -161,13 +174,13 @@ class Chat:
         Raises what `ask` raises, and ContentBlocked where the filter refuses the history, or the question and the
         answer bank has nothing for it.
         """
-        _require_active(account)
+        await self._require_free(account)
         *history, last = question.messages or (ChatMessage(Role.USER, ""),)
         if last.role is not Role.USER:
             raise InvalidInput("the last message must be the user's", param="messages")
         content_filter = await self._filters.over(account.policy_layers)
-        system, version = await self._system_of_program(content_filter, question)
-        cleared = [await _cleared_history(content_filter, message) for message in history]
+        system, version = await self._system_of_program(content_filter, account, question)
+        cleared = [await self._cleared_history(content_filter, account, message) for message in history]
         text = _clean(last.text)
         checked = await _check(content_filter, text, stage=Stage.INPUT)
         checked = await _in_context(content_filter, checked, cleared)
@@ -195,7 +208,7 @@ class Chat:
             template_version_id=conversation.template_version_id,
             is_patient=False,
         )
-        await self._save_and_start(account, asked, turn, checked.decision, is_new=True)
+        asked = await self._save_and_start(account, asked, turn, checked, is_new=True)
         if asked.answer.state is MessageState.BLOCKED:
             raise refusal(checked.decision)
         return asked
@@ -235,26 +248,42 @@ class Chat:
 
     # Inside
 
+    async def _require_free(self, account: Account) -> None:
+        """Raises AccessDenied, Suspended."""
+        _require_active(account)
+        await self._strikes.require_free(account)
+
     async def _save_and_start(
-        self, account: Account, asked: Asked, turn: Turn, decision: Decision, *, is_new: bool
-    ) -> None:
+        self, account: Account, asked: Asked, turn: Turn, checked: Checked, *, is_new: bool
+    ) -> Asked:
+        """Save question and answer, count a refusal, and begin the turn; return both as they were saved."""
         is_over = asked.answer.state.is_final
         if not is_over:
             await self._answering.admit(turn)
         async with self._storage.write() as unit:
-            if await unit.accounts.get(account.id) is None:
-                await unit.accounts.add(account)  # a guest's first question
+            await _require_row(unit, account)
+            if pause := await self._strikes.judge(unit, account, checked.decision):
+                asked = _paused(asked, until=written(pause.ends_at))
             if is_new:
                 await unit.conversations.add(replace(asked.conversation, leaf_id=None))
             await unit.messages.add(asked.question, asked.answer)
             await unit.conversations.set_leaf(asked.conversation.id, asked.answer.id, asked.answer.created_at)
-            await unit.hits.add(*hits_of(decision, account_id=account.id, message=asked.question))
+            await self._recorder.write(
+                unit,
+                self._recorder.note(
+                    checked.case,
+                    account_id=account.id,
+                    conversation_id=asked.conversation.id,
+                    message_id=asked.question.id,
+                ),
+            )
             await unit.commit()
-        self._stats.asked(decision)
+        self._stats.asked(checked.decision)
         if not is_over:
             self._answering.start(turn)
         elif asked.answer.text:
             self._tell(turn, asked.answer)
+        return asked
 
     def _tell(self, turn: Turn, answer: Message) -> None:
         """End a turn that no engine was asked for, so that its readers are told as of any other."""
@@ -262,6 +291,16 @@ class Chat:
         turn.release(answer.text)
         turn.log.append(Ended(answer=answer))
         self._turns.retire(turn)
+
+    async def _refuse(self, account: Account, checked: Checked, *, is_strike: bool = False) -> NoReturn:
+        """Write down the refusal of a text that no message stands for, and raise it."""
+        async with self._storage.write() as unit:
+            await _require_row(unit, account)
+            if is_strike:
+                await self._strikes.judge(unit, account, checked.decision)
+            await self._recorder.write(unit, self._recorder.note(checked.case, account_id=account.id))
+            await unit.commit()
+        raise refusal(checked.decision)
 
     async def _conversation_id(self, account: Account, question: Question) -> str:
         """Return where the question belongs: a conversation of one's own, or a new one."""
@@ -309,8 +348,28 @@ class Chat:
                 history += [ChatMessage(Role.USER, question.text), ChatMessage(Role.ASSISTANT, answer.text)]
         return history
 
+    async def _system(
+        self,
+        content_filter: Filter,
+        account: Account,
+        template: ChosenTemplate | None,
+        conversation: Conversation,
+        *,
+        language: Language = "en",
+    ) -> list[ChatMessage]:
+        """Return the filled-in template as a system message; what people typed into it is checked like a question."""
+        if template is None:
+            return []
+        text = render(template[1].content, conversation.variables, language=language)
+        if conversation.variables:
+            checked = await _check(content_filter, text, stage=Stage.INPUT)
+            if checked.text is None:
+                await self._refuse(account, checked, is_strike=True)
+            text = checked.text
+        return [ChatMessage(Role.SYSTEM, text)] if text else []
+
     async def _system_of_program(
-        self, content_filter: Filter, question: ApiQuestion
+        self, content_filter: Filter, account: Account, question: ApiQuestion
     ) -> tuple[list[ChatMessage], TemplateVersion | None]:
         if question.template is None:
             return [], None
@@ -333,11 +392,17 @@ class Chat:
             content_filter, render(version.content, question.variables, language="en"), stage=Stage.INPUT
         )
         if checked.text is None:
-            raise refusal(checked.decision)
+            await self._refuse(account, checked, is_strike=bool(question.variables))
         return [ChatMessage(Role.SYSTEM, checked.text)], version
 
+    async def _cleared_history(self, content_filter: Filter, account: Account, message: ChatMessage) -> ChatMessage:
+        checked = await _check(content_filter, _clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
+        if checked.text is None:
+            await self._refuse(account, checked)
+        return ChatMessage(message.role, checked.text)
+
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
-        _require_active(account)
+        await self._require_free(account)
         before = await self._own_answer(account, answer_id)
         with self._turns.claim(before.conversation_id):
             return await self._begin_again(account, answer_id, is_continuing=is_continuing)
@@ -360,7 +425,7 @@ class Chat:
         if is_continuing and not can_continue(before):
             raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
         content_filter = await self._filters.over(account.policy_layers)
-        system = await _system(content_filter, template, conversation)
+        system = await self._system(content_filter, account, template, conversation)
         answer = Message(
             id=new_id(),
             conversation_id=conversation.id,
@@ -437,28 +502,6 @@ def can_continue(answer: Message) -> bool:
     return answer.state is MessageState.COMPLETE and is_cut
 
 
-async def _system(
-    content_filter: Filter, template: ChosenTemplate | None, conversation: Conversation, *, language: Language = "en"
-) -> list[ChatMessage]:
-    """Return the filled-in template as a system message; what people typed into it is checked like a question."""
-    if template is None:
-        return []
-    text = render(template[1].content, conversation.variables, language=language)
-    if conversation.variables:
-        checked = await _check(content_filter, text, stage=Stage.INPUT)
-        if checked.text is None:
-            raise refusal(checked.decision)
-        text = checked.text
-    return [ChatMessage(Role.SYSTEM, text)] if text else []
-
-
-async def _cleared_history(content_filter: Filter, message: ChatMessage) -> ChatMessage:
-    checked = await _check(content_filter, _clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
-    if checked.text is None:
-        raise refusal(checked.decision)
-    return ChatMessage(message.role, checked.text)
-
-
 async def _check(content_filter: Filter, text: str, *, stage: Stage) -> Checked:
     """Judge a text; a filter that cannot judge is an error, not a pass."""
     return _judged(await content_filter.check(text, stage=stage))
@@ -496,6 +539,18 @@ def _require_active(account: Account) -> None:
         raise AccessDenied("suspended")
 
 
+async def _require_row(unit: Unit, account: Account) -> None:
+    """Give a guest a row with their first question."""
+    if await unit.accounts.get(account.id) is None:
+        await unit.accounts.add(account)
+
+
+def _paused(asked: Asked, *, until: str) -> Asked:
+    """Return the same with the pause that the refusal led to, to be told under the question."""
+    question = replace(asked.question, error_data={**asked.question.error_data, "paused_until": until})
+    return replace(asked, question=question)
+
+
 def _clean(text: str, *, is_empty_fine: bool = False) -> str:
     """Return the text as it is kept: lone surrogates and control characters cannot be stored or shown, so they go.
 
@@ -525,6 +580,7 @@ def _asked(conversation: Conversation, *, parent_id: str | None, checked: Checke
         created_at=at,
         finished_at=at,
         category=checked.decision.category if is_refused else None,
+        error_data={"stage": str(checked.decision.stage), "decision_id": checked.decision.id} if is_refused else {},
     )
     state = MessageState.COMPLETE if prepared else MessageState.BLOCKED if is_blocked else MessageState.RUNNING
     answer = Message(

@@ -1,15 +1,16 @@
 """The list of conversations, and one of them as it is read: the branch that is shown, and what lies beside it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from app.domain.errors import InvalidInput, NotFound
-from app.domain.models import Account, Conversation, Message, TemplateVersion, now
+from app.domain.models import Account, Conversation, Message, Review, TemplateVersion, now
 from app.domain.ports import Filters, Storage, Unit
 from app.domain.verdicts import Stage
 from app.services.answering import refusal
 from app.services.chat import ChosenTemplate, own_conversation, template_of
+from app.services.hits import Recorder
 
 MAX_TITLE = 200
 KEEP_DELETED = timedelta(days=7)
@@ -28,15 +29,18 @@ class Thread:
     outside_context: int
     """How many of the shown messages the model no longer saw when it gave the last answer."""
     template: ChosenTemplate | None = None
+    reviews: Mapping[str, Review] = field(default_factory=dict)
+    """By decision: those about the shown messages."""
 
 
 class ConversationDesk:
     """Lists, opens, renames, deletes, restores."""
 
-    def __init__(self, storage: Storage, *, filters: Filters) -> None:
+    def __init__(self, storage: Storage, *, filters: Filters, recorder: Recorder) -> None:
         """Titles that people type go through the filter."""
         self._storage = storage
         self._filters = filters
+        self._recorder = recorder
 
     async def page(
         self, account: Account, *, query: str = "", before: datetime | None = None, limit: int = 50
@@ -84,6 +88,9 @@ class ConversationDesk:
         content_filter = await self._filters.over(account.policy_layers)
         checked = await content_filter.check(line, stage=Stage.INPUT)
         if checked.text is None:
+            async with self._storage.write() as unit:
+                await self._recorder.write(unit, self._recorder.note(checked.case, account_id=account.id))
+                await unit.commit()
             raise refusal(checked.decision)
         async with self._storage.write() as unit:
             conversation = await own_conversation(unit, account, conversation_id)
@@ -158,4 +165,10 @@ class ConversationDesk:
             siblings=siblings,
             outside_context=receipts[-1].dropped_messages if receipts else 0,
             template=await template_of(unit, conversation),
+            reviews={one.decision_id: one for one in await unit.reviews.of(_decisions(branch))},
         )
+
+
+def _decisions(messages: Sequence[Message]) -> list[str]:
+    """Return the decisions that refused messages."""
+    return [str(message.error_data["decision_id"]) for message in messages if "decision_id" in message.error_data]

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from app.domain.ports import Engine
 from app.services.accounts import AccountDesk
+from app.services.appeals import AppealDesk
+from app.services.audit import AuditDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
+from app.services.evidence import EvidenceDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
@@ -13,7 +16,9 @@ from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.replay import ReplayDesk
+from app.services.reviews import ReviewDesk
 from app.services.stats import Stats
+from app.services.strikes import Strikes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +26,11 @@ class Services:
     """What people do, by noun."""
 
     accounts: AccountDesk
+    appeals: AppealDesk
+    audit: AuditDesk
     chat: Chat
     conversations: ConversationDesk
+    evidence: EvidenceDesk
     hits: HitsDesk
     moderation: Moderation
     overview: OverviewDesk
@@ -30,5 +38,7 @@ class Services:
     prompts: PromptLibrary
     replays: ReplayDesk
     queue: FairQueue
+    reviews: ReviewDesk
     stats: Stats
+    strikes: Strikes
     engine: Engine

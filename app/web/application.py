@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from app.domain.ports import Markdown, Replies
 from app.services.services import Services
-from app.web import errors, moderations, openai_api, operations, page_api, programs, sign_in, turn_stream
+from app.web import appeals, errors, moderations, openai_api, operations, page_api, programs, sign_in, turn_stream
 from app.web.body_limit import BodyLimit
 from app.web.closing import Closing
 from app.web.doorkeeper import Doorkeeper
@@ -76,6 +76,8 @@ def create(
     for_programs = programs.route_class(services.accounts, is_open=door.is_open_to_programs)
     app.include_router(openai_api.router(services, replies=front.replies, route_class=for_programs, closing=closing))
     app.include_router(moderations.router(services.moderation, route_class=for_programs))
+    app.include_router(appeals.program_router(services.appeals, route_class=for_programs))
+    app.include_router(appeals.page_router(services.appeals))
     app.include_router(page_api.router(services, draw))
     app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message, closing=closing))
     app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))

@@ -5,15 +5,18 @@ from collections.abc import Mapping, Sequence
 
 from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
-from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role
+from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Review, ReviewState, Role
 from app.domain.ports import Markdown, Replies
 from app.domain.verdicts import Stage
-from app.domain.words import Language, category_name, notice, waiting
+from app.domain.words import Language, category_name, notice, pause, waiting
 from app.services.chat import ChosenTemplate, can_continue, can_repeat
 from app.services.conversations import Thread
 from app.services.prompt_library import Shelf
 
 _KEPT_ANSWERS = 2000
+_SHORT = 8
+"""Characters of a decision's id that people read to each other."""
+NO_REVIEWS: Mapping[str, Review] = {}
 
 
 class Drawing:
@@ -32,6 +35,7 @@ class Drawing:
         *,
         siblings: Sequence[str] = (),
         is_outside_context: bool = False,
+        reviews: Mapping[str, Review] = NO_REVIEWS,
     ) -> dict[str, object]:
         """Return a message. A blocked answer shows a reply in place of what was written."""
         is_answer = message.role is Role.ASSISTANT
@@ -49,6 +53,7 @@ class Drawing:
             "notice": notice(message, language),
             "category": category_name(message.category, language) or None,
             "actions": _actions(message),
+            "review": _review_of(message, reviews, language),
             "siblings": list(siblings) or [message.id],
             "outside_context": is_outside_context,
             "receipt": _receipt(message.receipt) if message.receipt and not message.is_prepared else None,
@@ -88,6 +93,7 @@ class Drawing:
                 language,
                 siblings=thread.siblings.get(one.id, ()),
                 is_outside_context=one.id in outside,
+                reviews=thread.reviews,
             )
             for one in thread.messages
         ]
@@ -118,6 +124,18 @@ def conversation(one: Conversation, language: Language, *, template: ChosenTempl
         }
         if template
         else None,
+    }
+
+
+def review(decision_id: str, one: Review | None) -> dict[str, object]:
+    """Return how far the review of a refusal is: `state` is None where nobody looks at it yet."""
+    is_told = one is not None and (one.is_appealed or one.state is not ReviewState.OPEN)
+    return {
+        "decision_id": decision_id,
+        "short": decision_id[:_SHORT],
+        "can_ask": one is None or not one.is_appealed,
+        "state": one.state.value if one is not None and is_told else None,
+        "note": one.note if one is not None else "",
     }
 
 
@@ -196,6 +214,15 @@ def template(shelf: Shelf, language: Language) -> dict[str, object]:
 def in_language(words: Mapping[str, str], language: Language) -> str:
     """Return the words in this language, or in any."""
     return words.get(language) or next(iter(words.values()), "")
+
+
+def _review_of(message: Message, reviews: Mapping[str, Review], language: Language) -> dict[str, object] | None:
+    """Return the review of a refused question or answer; a failure of the filter has none."""
+    decision_id = str(message.error_data.get("decision_id", ""))
+    is_judged = message.role is Role.USER or message.error_code == ContentBlocked.code
+    if message.state is not MessageState.BLOCKED or not is_judged or not decision_id:
+        return None
+    return review(decision_id, reviews.get(decision_id)) | {"pause": pause(message, language)}
 
 
 def _actions(message: Message) -> list[str]:

@@ -114,10 +114,13 @@ def headers_of(error: ChatError) -> Mapping[str, str]:
 
 
 def openai_error(error: ChatError, message: str) -> dict[str, object]:
-    """Return the error in OpenAI's form."""
+    """Return the error in OpenAI's form; what the filter refused has its `decision_id`, for an appeal."""
     status = status_of(error)
     kind = _OPENAI_TYPES.get(status) or ("server_error" if status >= _SERVER_FAULT else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": error.data.get("param"), "code": error.code}}
+    body: dict[str, object] = {"message": message, "type": kind, "param": error.data.get("param"), "code": error.code}
+    if error.code == ContentBlocked.code and "decision_id" in error.data:
+        body["decision_id"] = error.data["decision_id"]
+    return {"error": body}
 
 
 def install(app: FastAPI, respond: Respond) -> None:

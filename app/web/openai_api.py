@@ -202,7 +202,13 @@ class _Answer:
             raise _Failure(end)
         message = {"role": "assistant", "content": end.answer.text, "refusal": self._refusal(end.answer)}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(end.answer), "logprobs": None}
-        body = {**self._common, "object": "chat.completion", "choices": [choice], "usage": _usage(end.answer)}
+        body = {
+            **self._common,
+            "object": "chat.completion",
+            "choices": [choice],
+            "usage": _usage(end.answer),
+            **_refused(end.answer),
+        }
         return JSONResponse(body, headers={"X-Haina-AI-Generated": "false" if end.answer.is_prepared else "true"})
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
@@ -231,9 +237,9 @@ class _Answer:
                 return batch[-1].event
         raise ServerStopping
 
-    def _chunk(self, delta: dict[str, object], *, finish_reason: str | None = None) -> bytes:
+    def _chunk(self, delta: dict[str, object], *, finish_reason: str | None = None, **more: object) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice]})
+        return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice], **more})
 
     def _refusal(self, answer: Message) -> str | None:
         if answer.state is not MessageState.BLOCKED:
@@ -246,7 +252,9 @@ class _Answer:
         if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:
             return _told(_Failure(end))
         reply = self._refusal(end.answer)
-        out = self._chunk({"refusal": reply} if reply else {}, finish_reason=_finish_reason(end.answer))
+        out = self._chunk(
+            {"refusal": reply} if reply else {}, finish_reason=_finish_reason(end.answer), **_refused(end.answer)
+        )
         if has_usage:
             usage = {**self._common, "object": "chat.completion.chunk", "choices": [], "usage": _usage(end.answer)}
             out += _data(usage)
@@ -284,6 +292,13 @@ def _finish_reason(answer: Message) -> str:
     if answer.state is MessageState.BLOCKED or answer.is_prepared:
         return "content_filter"
     return "length" if answer.receipt is not None and answer.receipt.finish_reason == "length" else "stop"
+
+
+def _refused(answer: Message) -> dict[str, object]:
+    """Return what an answer that the filter ended has beside OpenAI's fields: the decision, for an appeal."""
+    if answer.state is not MessageState.BLOCKED or "decision_id" not in answer.error_data:
+        return {}
+    return {"haina": {"decision_id": answer.error_data["decision_id"]}}
 
 
 def _usage(answer: Message) -> dict[str, int]:

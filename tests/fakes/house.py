@@ -6,15 +6,23 @@ from dataclasses import dataclass, replace
 
 from app.domain.events import Ended, Numbered, Released, TurnEvent
 from app.domain.models import Account, AccountRole, Message, new_id, now
+from app.domain.ports import Storage
 from app.engines.scripted import Rule, Script, ScriptedEngine
 from app.safety.answers import Answer
+from app.safety.evidence_box import AesBox
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import load_policy
+from app.safety.tracing import HmacTracer
 from app.services.answering import Answering
+from app.services.appeals import AppealDesk
 from app.services.chat import Asked, Chat, Question
 from app.services.conversations import ConversationDesk
+from app.services.evidence import EvidenceDesk, EvidenceMode
+from app.services.hits import Recorder
 from app.services.queue import FairQueue
+from app.services.reviews import ReviewDesk
 from app.services.stats import Stats
+from app.services.strikes import StrikeLimits, Strikes
 from app.services.turns import Journal, Turns
 from tests.fakes.failing_storage import FailingStorage
 from tests.fakes.filters import OneFilter
@@ -22,6 +30,7 @@ from tests.fakes.memory_storage import MemoryStorage
 
 POLICY = replace(load_policy(), answers=())
 FILTER = ContentFilter(POLICY)
+NO_LIMITS = StrikeLimits(in_row=0, per_day=0)
 
 
 @dataclass
@@ -36,6 +45,11 @@ class House:
     queue: FairQueue
     journal: Journal
     turns: Turns
+    appeals: AppealDesk
+    evidence: EvidenceDesk
+    recorder: Recorder
+    reviews: ReviewDesk
+    strikes: Strikes
     ann: Account
     bob: Account
 
@@ -81,13 +95,19 @@ def make_house(
     content_filter: ContentFilter = FILTER,
     answers: Sequence[Answer] = (),
     save_later_s: float = 5.0,
+    limits: StrikeLimits = NO_LIMITS,
+    evidence: EvidenceMode = "off",
+    inner: Storage | None = None,
 ) -> House:
     if answers:
         content_filter = ContentFilter(replace(POLICY, answers=tuple(answers)))
-    storage, queue, turns = FailingStorage(MemoryStorage()), FairQueue(), Turns()
+    storage, queue, turns = FailingStorage(inner or MemoryStorage()), FairQueue(), Turns()
     engine = ScriptedEngine(script or Script(rules=rules, default="All rivers run into the sea."), slots=slots)
     journal = Journal(storage)
     stats = Stats()
+    desk_of_evidence = EvidenceDesk(storage, box=AesBox(bytes(range(32))), mode=evidence)
+    recorder = Recorder(tracer=HmacTracer("secret"), evidence=desk_of_evidence)
+    strikes = Strikes(storage, limits=limits)
     answering = Answering(
         storage=storage,
         engine=engine,
@@ -95,10 +115,19 @@ def make_house(
         turns=turns,
         journal=journal,
         stats=stats,
+        recorder=recorder,
         save_later_s=save_later_s,
     )
-    chat = Chat(storage=storage, filters=OneFilter(content_filter), answering=answering, turns=turns, stats=stats)
-    desk = ConversationDesk(storage, filters=OneFilter(content_filter))
+    chat = Chat(
+        storage=storage,
+        filters=OneFilter(content_filter),
+        answering=answering,
+        turns=turns,
+        stats=stats,
+        recorder=recorder,
+        strikes=strikes,
+    )
+    desk = ConversationDesk(storage, filters=OneFilter(content_filter), recorder=recorder)
     return House(
         chat=chat,
         answering=answering,
@@ -108,6 +137,11 @@ def make_house(
         queue=queue,
         journal=journal,
         turns=turns,
+        appeals=AppealDesk(storage, filters=OneFilter(content_filter), recorder=recorder),
+        evidence=desk_of_evidence,
+        recorder=recorder,
+        reviews=ReviewDesk(storage, filters=OneFilter(content_filter), strikes=strikes),
+        strikes=strikes,
         ann=make_account("ann"),
         bob=make_account("bob"),
     )

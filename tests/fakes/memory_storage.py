@@ -12,21 +12,39 @@ from app.domain.models import (
     Account,
     AccountRole,
     ApiKey,
+    AuditEntry,
     Conversation,
     ErrorData,
+    Evidence,
     Hit,
     Message,
     MessageState,
     PolicyVersion,
     Receipt,
+    Review,
+    ReviewState,
     Role,
     Session,
+    Strike,
+    Suspension,
     Template,
     TemplateFile,
     TemplateVersion,
 )
-from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Policies, Templates
-from app.domain.verdicts import ReleasedText, joined
+from app.domain.ports import (
+    Accounts,
+    AnswerPart,
+    AuditTrail,
+    Conversations,
+    EvidenceShelf,
+    Hits,
+    Messages,
+    Policies,
+    Reviews,
+    Strikes,
+    Templates,
+)
+from app.domain.verdicts import NOTHING, ReleasedText, joined
 
 
 @dataclass(slots=True)
@@ -42,6 +60,11 @@ class State:
     messages: dict[str, Message] = field(default_factory=dict)
     parts: dict[tuple[str, int], ReleasedText] = field(default_factory=dict)
     hits: dict[str, Hit] = field(default_factory=dict)
+    reviews: dict[str, Review] = field(default_factory=dict)
+    strikes: dict[str, Strike] = field(default_factory=dict)
+    suspensions: dict[str, Suspension] = field(default_factory=dict)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    audit: dict[str, AuditEntry] = field(default_factory=dict)
     templates: dict[str, Template] = field(default_factory=dict)
     versions: dict[str, TemplateVersion] = field(default_factory=dict)
     policies: dict[str, PolicyVersion] = field(default_factory=dict)
@@ -81,6 +104,9 @@ class MemoryAccounts:
 
     async def get(self, account_id: str) -> Account | None:
         return self._state.accounts.get(account_id)
+
+    async def hold(self, account_id: str) -> None:
+        """There is one writer at a time."""
 
     async def by_name(self, name: str) -> Account | None:
         wanted = name.casefold()
@@ -369,10 +395,180 @@ class MemoryHits:
         found = [hit for hit in rows if category in ("", hit.category) and rule in ("", hit.rule)]
         return sorted(found, key=lambda hit: (hit.created_at, hit.id), reverse=True)[offset : offset + limit]
 
+    async def of_decision(self, decision_id: str) -> Sequence[Hit]:
+        found = [hit for hit in self._state.hits.values() if hit.decision_id == decision_id]
+        return sorted(found, key=lambda hit: (hit.start, -hit.action, hit.id))
+
     async def counts_by_rule(self, *, since: datetime) -> Sequence[tuple[str, str, int]]:
-        counts = Counter((hit.category, hit.rule) for hit in self._state.hits.values() if hit.created_at >= since)
+        hits = [hit for hit in self._state.hits.values() if hit.created_at >= since and not hit.is_shadow]
+        counts = Counter((hit.category, hit.rule) for hit in hits)
         rows = [(category, rule, count) for (category, rule), count in counts.items()]
         return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
+
+
+class MemoryReviews:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, review: Review) -> None:
+        self._state.begin_writing()
+        if review.decision_id in self._state.reviews:
+            raise Conflict(kind="review")
+        self._state.reviews[review.decision_id] = review
+
+    async def get(self, decision_id: str) -> Review | None:
+        return self._state.reviews.get(decision_id)
+
+    async def of(self, decision_ids: Sequence[str]) -> Sequence[Review]:
+        return [self._state.reviews[one] for one in {*decision_ids} if one in self._state.reviews]
+
+    async def page(self, *, state: ReviewState | None = None, limit: int = 50, offset: int = 0) -> Sequence[Review]:
+        found = [one for one in self._state.reviews.values() if state in (None, one.state)]
+        return sorted(found, key=lambda one: (one.created_at, one.decision_id), reverse=True)[offset : offset + limit]
+
+    async def count_open(self, account_id: str | None = None) -> int:
+        still_open = [one for one in self._state.reviews.values() if one.state is ReviewState.OPEN]
+        return sum(account_id is None or (one.account_id == account_id and one.is_appealed) for one in still_open)
+
+    async def appeal(self, decision_id: str, *, comment: ReleasedText, at: datetime) -> bool:
+        self._state.begin_writing()
+        review = self._state.reviews.get(decision_id)
+        if review is None or review.is_appealed:
+            return False
+        self._state.reviews[decision_id] = replace(
+            review,
+            is_appealed=True,
+            comment=comment,
+            created_at=at,
+            state=ReviewState.OPEN,
+            decided_at=None,
+            decided_by="",
+            note=NOTHING,
+        )
+        return True
+
+    async def decide(self, decision_id: str, *, state: ReviewState, by: str, note: ReleasedText, at: datetime) -> bool:
+        self._state.begin_writing()
+        review = self._state.reviews.get(decision_id)
+        if review is None or review.state is not ReviewState.OPEN:
+            return False
+        self._state.reviews[decision_id] = replace(review, state=state, decided_by=by, note=note, decided_at=at)
+        return True
+
+
+class MemoryStrikes:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, strike: Strike) -> None:
+        self._state.begin_writing()
+        _require_new(is_there=strike.decision_id in self._state.strikes, what="strike")
+        _require(is_there=strike.account_id in self._state.accounts, what="account")
+        self._state.strikes[strike.decision_id] = strike
+
+    async def get(self, decision_id: str) -> Strike | None:
+        return self._state.strikes.get(decision_id)
+
+    async def break_row(self, account_id: str) -> None:
+        self._state.begin_writing()
+        for strike in list(self._state.strikes.values()):
+            if strike.account_id == account_id and strike.suspension_id is None:
+                self._state.strikes[strike.decision_id] = replace(strike, is_in_row=False)
+
+    async def counting(self, account_id: str, *, since: datetime) -> Sequence[Strike]:
+        found = [
+            one
+            for one in self._state.strikes.values()
+            if one.account_id == account_id
+            and one.undone_at is None
+            and one.suspension_id is None
+            and (one.is_in_row or one.at >= since)
+        ]
+        return sorted(found, key=lambda one: (one.at, one.decision_id))
+
+    async def undo(self, decision_id: str, at: datetime) -> bool:
+        self._state.begin_writing()
+        strike = self._state.strikes.get(decision_id)
+        if strike is None or strike.undone_at is not None:
+            return False
+        self._state.strikes[decision_id] = replace(strike, undone_at=at)
+        return True
+
+    async def use(self, decision_ids: Sequence[str], suspension_id: str) -> None:
+        self._state.begin_writing()
+        _require(is_there=suspension_id in self._state.suspensions, what="suspension")
+        for decision_id in decision_ids:
+            if strike := self._state.strikes.get(decision_id):
+                self._state.strikes[decision_id] = replace(strike, suspension_id=suspension_id)
+
+    async def of_suspension(self, suspension_id: str) -> Sequence[Strike]:
+        found = [one for one in self._state.strikes.values() if one.suspension_id == suspension_id]
+        return sorted(found, key=lambda one: (one.at, one.decision_id))
+
+    async def release(self, suspension_id: str) -> None:
+        self._state.begin_writing()
+        for strike in await self.of_suspension(suspension_id):
+            self._state.strikes[strike.decision_id] = replace(strike, suspension_id=None)
+
+    async def suspend(self, suspension: Suspension) -> None:
+        self._state.begin_writing()
+        _require_new(is_there=suspension.id in self._state.suspensions, what="suspension")
+        _require(is_there=suspension.account_id in self._state.accounts, what="account")
+        self._state.suspensions[suspension.id] = suspension
+
+    async def suspension(self, suspension_id: str) -> Suspension | None:
+        return self._state.suspensions.get(suspension_id)
+
+    async def suspended(self, account_ids: Sequence[str], *, at: datetime) -> Sequence[Suspension]:
+        found = [
+            one
+            for one in self._state.suspensions.values()
+            if one.account_id in account_ids and one.ends_at > at and one.lifted_at is None
+        ]
+        return sorted(found, key=lambda one: (one.ends_at, one.id))
+
+    async def lift(self, suspension_id: str, *, by: str, at: datetime) -> bool:
+        self._state.begin_writing()
+        suspension = self._state.suspensions.get(suspension_id)
+        if suspension is None or suspension.lifted_at is not None:
+            return False
+        self._state.suspensions[suspension_id] = replace(suspension, lifted_at=at, lifted_by=by)
+        return True
+
+
+class MemoryEvidence:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, *evidence: Evidence) -> None:
+        self._state.begin_writing()
+        for one in evidence:
+            _require_new(is_there=one.decision_id in self._state.evidence, what="evidence")
+            self._state.evidence[one.decision_id] = one
+
+    async def get(self, decision_id: str) -> Evidence | None:
+        return self._state.evidence.get(decision_id)
+
+    async def purge(self, *, created_before: datetime) -> int:
+        self._state.begin_writing()
+        old = [one.decision_id for one in self._state.evidence.values() if one.created_at < created_before]
+        for decision_id in old:
+            del self._state.evidence[decision_id]
+        return len(old)
+
+
+class MemoryAudit:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, entry: AuditEntry) -> None:
+        self._state.begin_writing()
+        _require_new(is_there=entry.id in self._state.audit, what="entry")
+        self._state.audit[entry.id] = entry
+
+    async def page(self, *, subject: str = "", limit: int = 50, offset: int = 0) -> Sequence[AuditEntry]:
+        found = [one for one in self._state.audit.values() if subject in ("", one.subject)]
+        return sorted(found, key=lambda one: (one.at, one.id), reverse=True)[offset : offset + limit]
 
 
 class MemoryTemplates:
@@ -470,6 +666,10 @@ class MemoryUnit:
         self.conversations: Conversations = MemoryConversations(self._state)
         self.messages: Messages = MemoryMessages(self._state)
         self.hits: Hits = MemoryHits(self._state)
+        self.reviews: Reviews = MemoryReviews(self._state)
+        self.strikes: Strikes = MemoryStrikes(self._state)
+        self.evidence: EvidenceShelf = MemoryEvidence(self._state)
+        self.audit: AuditTrail = MemoryAudit(self._state)
         self.templates: Templates = MemoryTemplates(self._state)
         self.policies: Policies = MemoryPolicies(self._state)
 

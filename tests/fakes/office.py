@@ -12,17 +12,24 @@ from app.domain.generation import EngineState, EngineStatus
 from app.domain.models import Account, AccountRole, new_id, now
 from app.domain.ports import Engine
 from app.domain.words import Language
+from app.safety.evidence_box import AesBox
 from app.safety.policy_file import PolicyFile
 from app.safety.shelf import FilterShelf
+from app.safety.tracing import HmacTracer
 from app.services.accounts import AccountDesk
-from app.services.hits import HitsDesk
+from app.services.appeals import AppealDesk
+from app.services.audit import AuditDesk
+from app.services.evidence import EvidenceDesk
+from app.services.hits import HitsDesk, Recorder
 from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.replay import ReplayDesk
+from app.services.reviews import ReviewDesk
 from app.services.services import Services
 from app.services.stats import Stats
+from app.services.strikes import StrikeLimits, Strikes
 from tests.fakes.memory_storage import MemoryStorage
 from ui.admin.console import endpoint
 
@@ -71,13 +78,22 @@ class Office:
             stats=self.stats,
             filters=self.filters,
         )
+        self.strikes = Strikes(self.storage, limits=StrikeLimits())
+        self.evidence = EvidenceDesk(self.storage, box=AesBox(bytes(range(32))), mode="refused")
+        self.recorder = Recorder(tracer=HmacTracer("secret"), evidence=self.evidence)
+        self.appeals = AppealDesk(self.storage, filters=self.filters, recorder=self.recorder)
+        self.reviews = ReviewDesk(self.storage, filters=self.filters, strikes=self.strikes)
         parts = SimpleNamespace(
             accounts=self.accounts,
+            audit=AuditDesk(self.storage),
+            evidence=self.evidence,
             hits=HitsDesk(self.storage),
             overview=overview,
             policies=PolicyDesk(self.storage, filters=self.filters),
             prompts=self.prompts,
             replays=ReplayDesk(self.storage, filters=self.filters),
+            reviews=self.reviews,
+            strikes=self.strikes,
         )
         self.services = cast("Services", parts)
         self._ask = endpoint(self.services)

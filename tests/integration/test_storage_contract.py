@@ -12,16 +12,23 @@ from app.domain.models import (
     Account,
     AccountRole,
     ApiKey,
+    AuditAction,
+    AuditEntry,
     Conversation,
     ErrorData,
+    Evidence,
     Hit,
     Message,
     MessageState,
     PolicyVersion,
     Receipt,
+    Review,
+    ReviewState,
     Role,
     Sampling,
     Session,
+    Strike,
+    Suspension,
     Template,
     TemplateDraft,
     TemplateFile,
@@ -575,6 +582,242 @@ class TestHits:
             counts = await unit.hits.counts_by_rule(since=AT)
             assert list(counts) == [("privacy", "patterns:id", 2), ("test", "phrases:test", 1)]
             assert list(await unit.hits.counts_by_rule(since=AT + 9 * MINUTE)) == []
+
+    async def test_a_hit_comes_back_with_all_that_is_kept_of_its_text(self, storage: Storage) -> None:
+        kept = hit("1", score=0.4, digest="0123456789abcdef" * 2, text_length=1200, language="zh", is_shadow=True)
+        async with storage.write() as unit:
+            await unit.hits.add(kept)
+            await unit.commit()
+        async with storage.read() as unit:
+            assert list(await unit.hits.page()) == [kept]
+
+    async def test_the_hits_of_a_decision_come_in_the_order_of_the_text(self, storage: Storage) -> None:
+        first, second = hit("2", start=1), hit("1", start=9, end=12)
+        async with storage.write() as unit:
+            await unit.hits.add(second, hit("3", decision_id="other"), first)
+            assert list(await unit.hits.of_decision("d")) == [first, second]
+            assert list(await unit.hits.of_decision("none")) == []
+
+    async def test_rules_on_trial_are_listed_and_not_counted(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.hits.add(hit("1", is_shadow=True), hit("2", rule="phrases:real"))
+            assert len(await unit.hits.page()) == 2
+            assert list(await unit.hits.counts_by_rule(since=AT)) == [("test", "phrases:real", 1)]
+
+
+def review(name: str, **changes: object) -> Review:
+    made = Review(decision_id=name, created_at=AT, account_id="id-ann", account_name="ann", is_handoff=True)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+class TestReviews:
+    async def test_a_row_comes_back_as_it_was_and_is_there_once(self, storage: Storage) -> None:
+        kept = review(
+            "d",
+            is_appealed=True,
+            comment=ReleasedText("误判\n第二行"),
+            state=ReviewState.UPHELD,
+            decided_at=AT + MINUTE,
+            decided_by="root",
+            note=ReleasedText("好的"),
+        )
+        async with storage.write() as unit:
+            await unit.reviews.add(kept)
+            await unit.commit()
+        async with storage.write() as unit:
+            assert await unit.reviews.get("d") == kept
+            assert await unit.reviews.get("none") is None
+            with pytest.raises(Conflict) as caught:
+                await unit.reviews.add(kept)
+        assert caught.value.data == {"kind": "review"}
+
+    async def test_the_queue_is_read_by_state_newest_first(self, storage: Storage) -> None:
+        rows = [review(str(n), created_at=AT + n * MINUTE) for n in range(4)]
+        rows[2] = replace(rows[2], state=ReviewState.OVERTURNED)
+        async with storage.write() as unit:
+            for row in rows:
+                await unit.reviews.add(row)
+            assert list(await unit.reviews.page()) == rows[::-1]
+            assert list(await unit.reviews.page(limit=1, offset=1)) == [rows[2]]
+            assert list(await unit.reviews.page(state=ReviewState.OPEN)) == [rows[3], rows[1], rows[0]]
+            assert list(await unit.reviews.page(state=ReviewState.UPHELD)) == []
+            found = await unit.reviews.of(["1", "3", "none", "1"])
+            assert {one.decision_id for one in found} == {"1", "3"}
+            assert list(await unit.reviews.of([])) == []
+
+    async def test_open_rows_are_counted_and_open_appeals_of_one_account(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.reviews.add(review("handed-over"))
+            await unit.reviews.add(review("appealed", is_appealed=True))
+            await unit.reviews.add(review("closed", is_appealed=True, state=ReviewState.UPHELD))
+            await unit.reviews.add(review("bob's", is_appealed=True, account_id="id-bob"))
+            assert await unit.reviews.count_open() == 3
+            assert await unit.reviews.count_open("id-ann") == 1
+
+    async def test_an_appeal_opens_a_row_again_once(self, storage: Storage) -> None:
+        closed = review("d", state=ReviewState.UPHELD, decided_at=AT, decided_by="root", note=ReleasedText("no"))
+        async with storage.write() as unit:
+            await unit.reviews.add(closed)
+            await unit.reviews.add(review("other"))
+            assert await unit.reviews.appeal("d", comment=ReleasedText("但是"), at=AT + MINUTE)
+            assert not await unit.reviews.appeal("d", comment=ReleasedText("again"), at=AT + 2 * MINUTE)
+            assert not await unit.reviews.appeal("none", comment=NOTHING, at=AT)
+            expected = review("d", created_at=AT + MINUTE, is_appealed=True, comment=ReleasedText("但是"))
+            assert await unit.reviews.get("d") == expected
+            assert await unit.reviews.get("other") == review("other")
+
+    async def test_a_row_is_decided_once(self, storage: Storage) -> None:
+        note = ReleasedText("right")
+        async with storage.write() as unit:
+            await unit.reviews.add(review("d"))
+            await unit.reviews.add(review("other"))
+            decide = unit.reviews.decide
+            assert await decide("d", state=ReviewState.OVERTURNED, by="root", note=note, at=AT)
+            assert not await decide("d", state=ReviewState.UPHELD, by="bob", note=NOTHING, at=AT)
+            assert not await decide("none", state=ReviewState.UPHELD, by="bob", note=NOTHING, at=AT)
+            expected = review("d", state=ReviewState.OVERTURNED, decided_at=AT, decided_by="root", note=note)
+            assert await unit.reviews.get("d") == expected
+            assert await unit.reviews.get("other") == review("other")
+
+
+def strike(name: str, *, minutes: int = 0, **changes: object) -> Strike:
+    made = Strike(decision_id=name, account_id="id-ann", at=AT + minutes * MINUTE)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def suspension(name: str = "s", **changes: object) -> Suspension:
+    made = Suspension(id=name, account_id="id-ann", began_at=AT, ends_at=AT + 60 * MINUTE)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+class TestStrikes:
+    async def test_what_is_in_the_row_or_recent_counts_until_it_is_undone_or_used(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.accounts.add(account("ann"))
+            await unit.accounts.add(account("bob"))
+            rows = [strike(name, minutes=n) for n, name in enumerate("abcd")]
+            for one in (*rows[::-1], strike("bob's", account_id="id-bob")):
+                await unit.strikes.add(one)
+            counting = unit.strikes.counting
+            assert list(await counting("id-ann", since=AT + 9 * MINUTE)) == rows
+            await unit.strikes.break_row("id-ann")
+            assert list(await counting("id-ann", since=AT + 9 * MINUTE)) == []
+            rows = [replace(one, is_in_row=False) for one in rows]
+            assert list(await counting("id-ann", since=AT + 2 * MINUTE)) == rows[2:]
+            assert list(await counting("id-bob", since=AT + 9 * MINUTE)) == [strike("bob's", account_id="id-bob")]
+            assert await unit.strikes.undo("c", AT + MINUTE)
+            assert not await unit.strikes.undo("c", AT + 2 * MINUTE)
+            assert not await unit.strikes.undo("none", AT)
+            assert await unit.strikes.get("c") == replace(rows[2], undone_at=AT + MINUTE)
+            await unit.strikes.suspend(suspension())
+            await unit.strikes.use(["d"], "s")
+            assert list(await counting("id-ann", since=AT)) == rows[:2]
+
+    async def test_used_strikes_keep_their_row_and_are_released(self, storage: Storage) -> None:
+        async with storage.write() as unit:
+            await unit.accounts.add(account())
+            rows = [strike(name, minutes=n) for n, name in enumerate("abc")]
+            for one in rows:
+                await unit.strikes.add(one)
+            await unit.strikes.suspend(suspension())
+            await unit.strikes.use(["b", "a"], "s")
+            await unit.strikes.break_row("id-ann")
+            used = [replace(one, suspension_id="s") for one in rows[:2]]
+            assert list(await unit.strikes.of_suspension("s")) == used
+            assert await unit.strikes.get("c") == replace(rows[2], is_in_row=False)
+            await unit.strikes.release("s")
+            assert list(await unit.strikes.of_suspension("s")) == []
+            assert await unit.strikes.get("a") == rows[0]
+
+    async def test_a_suspension_is_in_force_until_it_ends_or_is_lifted(self, storage: Storage) -> None:
+        short = suspension("short", ends_at=AT + 30 * MINUTE)
+        async with storage.write() as unit:
+            await unit.accounts.add(account("ann"))
+            await unit.accounts.add(account("bob"))
+            long, other = suspension("long"), suspension("bob's", account_id="id-bob")
+            for one in (long, short, other):
+                await unit.strikes.suspend(one)
+            suspended = unit.strikes.suspended
+            assert list(await suspended(["id-ann"], at=AT)) == [short, long]
+            assert list(await suspended(["id-ann", "id-bob"], at=AT + 30 * MINUTE)) == [other, long]
+            assert list(await suspended(["id-ann", "id-bob"], at=AT + 60 * MINUTE)) == []
+            assert list(await suspended([], at=AT)) == []
+            assert await unit.strikes.lift("long", by="root", at=AT + MINUTE)
+            assert not await unit.strikes.lift("long", by="bob", at=AT + 2 * MINUTE)
+            assert not await unit.strikes.lift("none", by="root", at=AT)
+            assert list(await suspended(["id-ann"], at=AT)) == [short]
+            assert await unit.strikes.suspension("long") == replace(long, lifted_at=AT + MINUTE, lifted_by="root")
+            assert await unit.strikes.suspension("none") is None
+
+    async def test_who_holds_an_account_counts_alone(self, storage: Storage) -> None:
+        """Without the lock PostgreSQL lets each transaction see its own strike only, and none the limit."""
+        async with storage.write() as unit:
+            await unit.accounts.add(account())
+            await unit.commit()
+
+        async def refuse(n: int) -> int:
+            async with storage.write() as unit:
+                await unit.accounts.hold("id-ann")
+                await unit.strikes.add(strike(str(n)))
+                await asyncio.sleep(0)
+                seen = len(await unit.strikes.counting("id-ann", since=AT))
+                await unit.commit()
+                return seen
+
+        assert sorted(await asyncio.gather(*(refuse(n) for n in range(8)))) == list(range(1, 9))
+
+    async def test_a_strike_of_nobody_and_the_use_of_no_suspension_are_refused(self, storage: Storage) -> None:
+        for wrong in (strike("x", account_id="nobody"), suspension(account_id="nobody")):
+            with pytest.raises(StorageFailure):
+                async with storage.write() as unit:
+                    await (unit.strikes.add(wrong) if isinstance(wrong, Strike) else unit.strikes.suspend(wrong))
+        async with storage.write() as unit:
+            await unit.accounts.add(account())
+            await unit.strikes.add(strike("a"))
+            with pytest.raises(StorageFailure):
+                await unit.strikes.use(["a"], "none")
+
+
+class TestEvidence:
+    async def test_bytes_come_back_as_they_were_until_they_are_too_old(self, storage: Storage) -> None:
+        old = Evidence(decision_id="old", created_at=AT, key_id="0123abcd", start=7, sealed=bytes(range(256)))
+        new = replace(old, decision_id="new", created_at=AT + MINUTE, sealed=b"")
+        async with storage.write() as unit:
+            await unit.evidence.add(old, new)
+            await unit.evidence.add()
+            await unit.commit()
+        async with storage.write() as unit:
+            assert await unit.evidence.get("old") == old
+            assert await unit.evidence.get("none") is None
+            assert await unit.evidence.purge(created_before=AT + MINUTE) == 1
+            assert await unit.evidence.get("old") is None
+            assert await unit.evidence.get("new") == new
+            with pytest.raises(StorageFailure):
+                await unit.evidence.add(new)
+
+
+class TestAudit:
+    async def test_entries_are_listed_newest_first_and_by_what_they_are_about(self, storage: Storage) -> None:
+        entries = [
+            AuditEntry(
+                id=str(n),
+                at=AT + n * MINUTE,
+                actor_id="gone",
+                actor_name="root",
+                action=action,
+                subject="d" if n else "ann",
+                reason="为什么",
+            )
+            for n, action in enumerate(AuditAction)
+        ]
+        async with storage.write() as unit:
+            for entry in entries:
+                await unit.audit.add(entry)
+            await unit.commit()
+        async with storage.read() as unit:
+            assert list(await unit.audit.page()) == entries[::-1]
+            assert list(await unit.audit.page(limit=1, offset=1)) == [entries[-2]]
+            assert list(await unit.audit.page(subject="ann")) == [entries[0]]
 
 
 class TestTemplates:

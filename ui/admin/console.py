@@ -12,6 +12,7 @@ import gradio as gr
 
 from app.domain.errors import NotFound
 from app.services.services import Services
+from ui.admin.audit import AuditPage
 from ui.admin.call import Call, Fields, Reply, Visitor
 from ui.admin.guard import Endpoint, for_admins
 from ui.admin.hits import HitsPage
@@ -21,6 +22,8 @@ from ui.admin.overview import OverviewPage
 from ui.admin.policies import PoliciesPage, PolicyPage
 from ui.admin.prompt import PromptPage
 from ui.admin.prompts import PromptsPage
+from ui.admin.review import ReviewPage
+from ui.admin.reviews import ReviewsPage
 from ui.admin.users import UsersPage
 
 ASSETS = Path(__file__).parent / "assets"
@@ -59,11 +62,14 @@ class Console:
         self.pages: dict[str, Page] = {
             "frame": Frame(),
             "overview": OverviewPage(services.overview),
-            "users": UsersPage(services.accounts, policies=services.policies),
+            "users": UsersPage(services.accounts, policies=services.policies, strikes=services.strikes),
             "keys": KeysPage(services.accounts, policies=services.policies),
             "hits": HitsPage(services.hits, accounts=services.accounts),
+            "reviews": ReviewsPage(services.reviews),
+            "review": ReviewPage(services.reviews, evidence=services.evidence, accounts=services.accounts),
             "policies": PoliciesPage(services.policies),
             "policy": PolicyPage(services.policies, replays=services.replays),
+            "audit": AuditPage(services.audit),
             "prompts": PromptsPage(services.prompts),
             "prompt": PromptPage(services.prompts),
         }
@@ -83,7 +89,7 @@ class Console:
 class Frame:
     """What stands around every page: the rail."""
 
-    pages = ("overview", "users", "keys", "hits", "policies", "prompts")
+    pages = ("overview", "users", "keys", "hits", "reviews", "policies", "prompts", "audit")
     """In the rail's order."""
 
     def __init__(self) -> None:

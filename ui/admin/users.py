@@ -5,6 +5,7 @@ from app.domain.models import AccountRole
 from app.domain.ports import SITE_LAYER
 from app.services.accounts import MIN_PASSWORD, AccountDesk
 from app.services.policies import PolicyDesk
+from app.services.strikes import Strikes
 from ui.admin.call import Fields, Reply, Visitor
 from ui.admin.links import link
 from ui.admin.markup import draw
@@ -17,10 +18,11 @@ _ROLES = (AccountRole.USER, AccountRole.ADMIN)
 class UsersPage:
     """The list of accounts, and what an admin does with one."""
 
-    def __init__(self, accounts: AccountDesk, *, policies: PolicyDesk) -> None:
-        """All is decided in the service."""
+    def __init__(self, accounts: AccountDesk, *, policies: PolicyDesk, strikes: Strikes) -> None:
+        """All is decided in the services."""
         self._accounts = accounts
         self._policies = policies
+        self._strikes = strikes
         self.handlers = {
             "show": self.show,
             "ask_layers": self.ask_layers,
@@ -29,6 +31,7 @@ class UsersPage:
             "add": self.add,
             "ask_suspend": self.ask_suspend,
             "suspend": self.suspend,
+            "lift": self.lift,
         }
 
     async def show(self, visitor: Visitor, fields: Fields) -> Reply:
@@ -41,6 +44,7 @@ class UsersPage:
             "users.html",
             language=visitor.language,
             accounts=rows[:PAGE_SIZE],
+            paused=await self._strikes.paused(visitor.account, [row.id for row in rows[:PAGE_SIZE]]),
             me=visitor.account,
             query=query,
             with_guests=with_guests,
@@ -106,3 +110,11 @@ class UsersPage:
         account = await self._accounts.by_name(visitor.account, fields.text("id"))
         names = await self._accounts.give_layers(visitor.account, fields.text("layers"), account=account)
         return Reply(go="users", said=say("layers.given", language=visitor.language, names=names or "–"))
+
+    async def lift(self, visitor: Visitor, fields: Fields) -> Reply:
+        """End the pause that refused questions led to.
+
+        Raises NotFound where there is none.
+        """
+        account = await self._strikes.lift(visitor.account, fields.text("name"))
+        return Reply(go="users", said=say("users.lifted", language=visitor.language, name=account.name))

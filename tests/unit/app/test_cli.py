@@ -393,6 +393,27 @@ def test_doctor_tells_an_older_schema_from_a_newer_one(haina: Run, data: Path) -
     assert "newer" in out[at + 1]
 
 
+def test_doctor_looks_at_the_evidence_key_and_makes_none(
+    haina: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> str:
+        return next((line for line in haina("doctor")[1] if "evidence: " in line), "")
+
+    assert said() == ""
+    monkeypatch.setenv("HAINA_SAFETY__EVIDENCE", "all_hits")
+    assert said() == "✓ evidence: all hits, for 30 days; the key will be made at the first start"
+    assert not (data / "evidence_key").exists()
+    data.mkdir(exist_ok=True)
+    key = data / "evidence_key"
+    key.write_text("q8Zr-2mVw_7LkXb9TnYc4PdHs6JfGe3Aq8Zr-2mVw_7=")
+    key.chmod(0o644)
+    assert said() == f"✗ evidence: {key} can be read by others"
+    key.chmod(0o600)
+    assert said() == "✓ evidence: all hits, for 30 days"
+    key.write_text("half")
+    assert said().startswith(f"✗ evidence: {key} is damaged")
+
+
 def test_doctor_finds_a_data_folder_that_is_a_file(haina: Run, data: Path) -> None:
     data.write_text("a file", encoding="utf-8")
     code, out, _ = haina("doctor")

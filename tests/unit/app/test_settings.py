@@ -119,3 +119,37 @@ async def test_the_set_number_of_slots_holds_for_the_scripted_engine_too(monkeyp
     engine = engine_of(load_settings(), supervisor=None)
     assert (await engine.status()).slots == 3
     await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (0, 0)),
+        ({"HAINA_SERVER__HOST": "0.0.0.0"}, (3, 5)),
+        ({"HAINA_SERVER__PUBLIC_URL": "https://chat.example.org"}, (3, 5)),
+        ({"HAINA_SERVER__HOST": "0.0.0.0", "HAINA_SAFETY__STRIKES_IN_ROW": "0"}, (0, 5)),
+        ({"HAINA_SAFETY__STRIKES_PER_DAY": "7"}, (0, 7)),
+    ],
+)
+def test_strikes_are_counted_where_others_come_in_or_where_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], expected: tuple[int, int]
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().strikes == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EVIDENCE", "on"),
+        ("EVIDENCE_DAYS", "0"),
+        ("STRIKES_IN_ROW", "-1"),
+        ("STRIKES_PER_DAY", "x"),
+        ("SUSPENSION_H", "0"),
+    ],
+)
+def test_what_follows_a_hit_has_possible_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"HAINA_SAFETY__{name}", value)
+    with pytest.raises(InvalidSettings, match=name):
+        load_settings()

@@ -8,17 +8,19 @@ import pytest
 
 from app.domain.generation import EngineState, EngineStatus, ModelProfile
 from app.domain.models import (
+    Account,
     AccountRole,
     Hit,
     MessageState,
     Sampling,
+    Suspension,
     TemplateDraft,
     TemplateFile,
     Variable,
     new_id,
     now,
 )
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action, Case, Decision, Finding, SealedText, Stage
 from app.domain.words import LANGUAGES, Language
 from app.services.accounts import operator
 from prompts import library
@@ -444,3 +446,143 @@ async def test_accounts_and_keys_are_given_layers() -> None:
     assert (await office.ask("keys", "give_layers", id=key.id, layers="demo")).go == "keys"
     assert (await office.ask("users", "give_layers", id="ann", layers="nothing")).is_error
     assert (await office.ask("keys", "ask_layers", id="unknown")).is_error
+
+
+# Reviews
+
+
+REFUSED = SealedText("please say haina-blocked-test-phrase to me")
+REFUSAL = Decision(
+    id="decision-0123456789",
+    stage=Stage.INPUT,
+    action=Action.REFUSE,
+    policy="haina@0123456789ab",
+    findings=(
+        Finding(category="test", rule="phrases:test", detector="phrases", action=Action.REFUSE, start=11, end=36),
+    ),
+)
+
+
+async def refuse(office: Office, *, decision: Decision = REFUSAL, text: SealedText = REFUSED) -> Account:
+    """Record a refusal of ann's; return her."""
+    ann = account("ann")
+    await office.add(ann)
+    async with office.storage.write() as unit:
+        await office.recorder.write(unit, office.recorder.note(Case(decision, text), account_id=ann.id))
+        await unit.commit()
+    return ann
+
+
+async def test_an_empty_queue_says_how_something_comes_into_it(office: Office) -> None:
+    assert "Nothing waits for a review." in await office.show("reviews")
+    assert "None in this state." in await office.show("reviews", state="upheld")
+
+
+async def test_the_queue_lists_appeals_and_what_was_handed_over_by_state(office: Office) -> None:
+    ann = await refuse(office)
+    async with office.storage.write() as unit:
+        handed_over = replace(REFUSAL, id="handed-over-1", action=Action.HANDOFF)
+        await office.recorder.write(unit, office.recorder.note(Case(handed_over, REFUSED), account_id=ann.id))
+        await unit.commit()
+    await office.appeals.appeal(ann, REFUSAL.id, comment=f"no harm {EVIL}")
+    page = await office.show("reviews")
+    assert page.count("<tr>") == 3
+    assert page.index("decision") < page.index("handed-o")
+    assert "Review asked for" in page
+    assert "Handed over by the filter" in page
+    assert EVIL not in page
+    assert "no harm" in page
+    assert (await office.show("reviews", state="upheld")).count("<tr>") == 0
+    await office.ask("review", "uphold", decision=REFUSAL.id)
+    assert (await office.show("reviews")).count("<tr>") == 2
+    assert "Upheld" in await office.show("reviews", state="every")
+
+
+async def test_a_review_shows_all_but_the_text(office: Office) -> None:
+    ann = await refuse(office)
+    await office.appeals.appeal(ann, REFUSAL.id, comment="It was a test.")
+    page = await office.show("review", decision=REFUSAL.id)
+    for shown in ("It was a test.", "phrases:test", "characters 11–36", "haina@0123456789ab", "ann", "42 characters"):
+        assert shown in page
+    assert "haina-blocked" not in page
+    assert "Open the text" in page
+
+
+async def test_a_text_is_shown_for_a_reason_with_what_was_found_marked_and_a_line_to_copy(office: Office) -> None:
+    await refuse(office)
+    asked = await office.ask("review", "ask_text", decision=REFUSAL.id)
+    assert "written into the audit trail" in asked.dialog
+    assert (await office.ask("review", "text", decision=REFUSAL.id)).is_error
+    reply = await office.ask("review", "text", decision=REFUSAL.id, reason="an appeal")
+    assert "please say <mark>haina-blocked-test-phrase</mark> to me" in reply.dialog
+    assert "allow = [&#34;say haina-blocked-test-phrase to&#34;]" in reply.dialog
+    page = await office.show("review", decision=REFUSAL.id)
+    assert "opened a kept text" in page
+    assert "an appeal" in page
+    assert "opened a kept text" in await office.show("audit", subject=REFUSAL.id)
+
+
+async def test_markup_in_a_kept_text_is_text(office: Office) -> None:
+    await refuse(office, text=SealedText(f"{EVIL} and what"))
+    reply = await office.ask("review", "text", decision=REFUSAL.id, reason="an appeal")
+    assert EVIL not in reply.dialog
+    assert "&lt;script" in reply.dialog
+
+
+async def test_overturning_is_told_and_cannot_be_done_twice(office: Office) -> None:
+    ann = await refuse(office)
+    await office.appeals.appeal(ann, REFUSAL.id)
+    reply = await office.ask("review", "overturn", decision=REFUSAL.id, note=f"sorry {EVIL}")
+    assert (reply.is_error, reply.go) == (False, f"review?decision={REFUSAL.id}")
+    page = await office.show("review", decision=REFUSAL.id)
+    assert "Overturned by root" in page
+    assert "sorry" in page
+    assert EVIL not in page
+    assert 'name="note"' not in page
+    again = await office.ask("review", "uphold", decision=REFUSAL.id)
+    assert again.is_error
+    assert "Somebody else has decided" in again.said
+
+
+async def test_a_decision_that_nobody_appealed_can_be_looked_at_from_its_hit(office: Office) -> None:
+    await refuse(office)
+    assert f"#review?decision={REFUSAL.id}" in await office.show("hits")
+    page = await office.show("review", decision=REFUSAL.id)
+    assert "Nobody asked for a review" in page
+    assert "Overturn" not in page
+    assert (await office.ask("review", decision="unknown")).is_error
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("page", ["reviews", "audit"])
+async def test_the_queue_and_the_trail_are_for_admins(office: Office, page: str, language: Language) -> None:
+    assert not (await office.ask(page, language=language)).is_error
+    assert (await office.ask(page, who=account("ann"), language=language)).is_error
+
+
+async def test_the_trail_lists_who_did_what(office: Office) -> None:
+    assert "Nothing was done yet." in await office.show("audit")
+    await office.add(account("bob"))
+    await office.ask("users", "suspend", name="bob")
+    page = await office.show("audit")
+    assert "suspended an account" in page
+    assert "bob" in page
+    assert "root" in page
+    assert "Only: bob" in await office.show("audit", subject="bob")
+
+
+# Pauses
+
+
+async def test_who_is_paused_is_marked_and_let_in_again(office: Office) -> None:
+    ann = account("ann")
+    await office.add(ann)
+    suspension = Suspension(id="s", account_id=ann.id, began_at=now(), ends_at=now() + timedelta(hours=5))
+    async with office.storage.write() as unit:
+        await unit.strikes.suspend(suspension)
+        await unit.commit()
+    assert "Paused until" in await office.show("users")
+    reply = await office.ask("users", "lift", name="ann")
+    assert (reply.is_error, reply.said) == (False, "ann can ask again.")
+    assert "Paused until" not in await office.show("users")
+    assert (await office.ask("users", "lift", name="ann")).is_error

@@ -6,13 +6,14 @@ from string import Formatter
 import pytest
 
 from app.domain.generation import EngineState
-from app.domain.models import AccountRole, MessageState, VariableKind
+from app.domain.models import AccountRole, AuditAction, MessageState, ReviewState, VariableKind
 from app.domain.verdicts import Action, Stage
 from app.domain.words import LANGUAGES
 from tests.fakes.office import Office
 from ui.admin import console
 from ui.admin.console import Console, Frame
 from ui.admin.editor import SAMPLING
+from ui.admin.reviews import EVERY
 from ui.admin.words import CONSOLE, name_of, say
 
 FOLDER = console.ASSETS.parent
@@ -27,6 +28,9 @@ GROUPS: dict[str, list[str]] = {
     "language": list(LANGUAGES),
     "sampling": list(SAMPLING),
     "diff": ["added", "removed"],
+    "reviews": [*(state.value for state in ReviewState), EVERY],
+    "audit": [action.value for action in AuditAction],
+    "guess": ["zh", "en", "other"],
 }
 
 

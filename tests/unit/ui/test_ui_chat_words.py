@@ -17,6 +17,7 @@ FAMILIES = {
     "sidebar": {"today", "yesterday", "week", "earlier"},
     "theme": {"light", "dark", "system"},
     "message": {"again", "continue"},
+    "review": {"open", "upheld", "overturned"},
     "model": {"starting", "loading", "ready", "down"},
     "receipt": {
         "model",

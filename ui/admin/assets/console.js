@@ -14,7 +14,7 @@ import { startTheme, switchTheme } from "./theme.js";
  */
 
 const HOME = "overview";
-const RAIL_OF = { prompt: "prompts" };
+const RAIL_OF = { prompt: "prompts", review: "reviews" };
 const YEAR_S = 365 * 24 * 3600;
 const TOAST_MS = 6000;
 const MAX_FILE_BYTES = 1_000_000;

@@ -7,9 +7,11 @@
  *   completion_tokens: number, queued_s: number, first_token_s: number | null, total_s: number, temperature: number | null,
  *   top_p: number | null, top_k: number | null, seed: number | null, policy: string, finish_reason: string}} Receipt
  * @typedef {"running" | "complete" | "stopped" | "blocked" | "failed" | "interrupted"} MessageState
+ * @typedef {{decision_id: string, short: string, can_ask: boolean, state: "open" | "upheld" | "overturned" | null,
+ *   note: string, pause?: string | null}} Review
  * @typedef {{id: string, parent_id: string | null, role: "user" | "assistant", state: MessageState, text: string, blocks: string[],
  *   created_at: string, notice: string | null, category: string | null, actions: ("again" | "continue")[], siblings: string[],
- *   is_prepared: boolean, outside_context: boolean, receipt: Receipt | null}} Message
+ *   is_prepared: boolean, outside_context: boolean, receipt: Receipt | null, review: Review | null}} Message
  * @typedef {{conversation: Conversation, messages: Message[]}} Thread
  * @typedef {{turn_id: string, conversation: Conversation, question: Message, answer: Message}} Turn
  * @typedef {{name: string, label: string, kind: "text" | "long_text" | "select" | "number", default: string, choices: string[],
@@ -96,6 +98,8 @@ export const api = {
   stop: (id) => request("POST", `${turnPath(id)}/stop`),
   /** @param {string} id @param {"again" | "continue"} how @returns {Promise<Turn>} */
   repeat: (id, how) => request("POST", `${turnPath(id)}/${how}`),
+  /** @param {string} decisionId @param {string} comment @returns {Promise<Review>} */
+  appeal: (decisionId, comment) => request("POST", "/api/appeals", { decision_id: decisionId, comment }),
   /** @returns {Promise<unknown>} */
   signOut: () => fetch("/logout", { method: "POST" }),
 };

@@ -79,7 +79,8 @@ export class Chat extends EventTarget {
     const isStill = thread && this.conversation?.id === conversation.id && !this.runningId;
     const shown = this.messages.at(-1);
     const saved = thread?.messages.at(-1);
-    if (isStill && (saved?.id !== shown?.id || saved?.state !== shown?.state)) this.#show(thread);
+    const isNewer = saved?.id !== shown?.id || saved?.state !== shown?.state || reviewsIn(thread) !== reviewsIn(this);
+    if (isStill && isNewer) this.#show(thread);
   }
 
   /**
@@ -264,6 +265,14 @@ export class Chat extends EventTarget {
       return null;
     }
   }
+}
+
+/**
+ * How far the reviews are, to be compared.
+ * @param {{messages: Message[]} | null} thread
+ */
+function reviewsIn(thread) {
+  return JSON.stringify(thread?.messages.map(({ review }) => review?.state));
 }
 
 /** @param {string | null} id */

@@ -5,6 +5,7 @@ import { copyText } from "./clipboard.js";
 import { button, fill, h } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { hangPopover } from "./popover.js";
+import { drawReview } from "./review.js";
 
 /** @typedef {import("./api.js").Message} Message */
 /**
@@ -25,7 +26,8 @@ export function drawQuestion(message, actions) {
   const bubble = h("div", { class: `question-text ${isRefused ? "is-refused" : ""}`, dir: "auto" }, text);
   const tools = h("div", { class: "tools" }, drawSiblings(message, actions));
   if (!isRefused) tools.append(copyButton(message.text));
-  return h("article", { class: "message question", "data-id": message.id, "aria-label": t("message.question") }, bubble, tools);
+  const review = message.review && drawReview(message.review);
+  return h("article", { class: "message question", "data-id": message.id, "aria-label": t("message.question") }, bubble, tools, review);
 }
 
 /** An answer: drawn at once when it is complete, piece by piece while it runs. */
@@ -102,7 +104,8 @@ export class Answer {
     this.element.classList.toggle("is-prepared", message.is_prepared);
     fill(this.progress);
     setBlocks(this.content, message.blocks);
-    fill(this.foot, drawNotice(message, this.actions), message.state !== "running" && this.#tools(message));
+    const review = message.review && drawReview(message.review);
+    fill(this.foot, drawNotice(message, this.actions), review, message.state !== "running" && this.#tools(message));
   }
 
   /** @param {Message} message */

@@ -1,6 +1,7 @@
 import ast
 import asyncio
 import json
+import pickle
 import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from app.domain.verdicts import Action, Checked, Cut, Finding, GateEvent, Masked, Stage, Text
+from app.domain.verdicts import (
+    Action,
+    Case,
+    Checked,
+    Cut,
+    Decision,
+    Finding,
+    GateEvent,
+    Masked,
+    ReleasedText,
+    SealedText,
+    Stage,
+    Text,
+)
 from app.safety.detector import Detector, Match, Scan
 from app.safety.filter import ContentFilter
 from app.safety.gate import MAX_FINDINGS, StreamGate
@@ -484,6 +498,60 @@ def test_the_reader_of_the_source_sees_each_way_to_make_released_text(tmp_path: 
     path = tmp_path / "leak.py"
     path.write_text('a = ReleasedText(x)\nb = verdicts.ReleasedText(f"{x}")\nc = ReleasedText("")\n')
     assert _calls_that_release(path) == [1, 2]
+
+
+@settings(deadline=None)
+@given(policy=policies(), text=texts, choose=st.randoms(use_true_random=False))
+def test_what_was_heard_ends_with_what_it_was_cut_for_however_the_stream_was_cut(
+    policy: Policy, text: str, choose: random.Random
+) -> None:
+    guard = ContentFilter(policy)
+
+    async def run() -> None:
+        for pieces in ([text], list(text), cut_up(text, choose)):
+            gate = guard.open(stage=Stage.OUTPUT)
+            events = await stream(gate, pieces)
+            await gate.feed("and what comes later")
+            cuts = [event.decision for event in events if isinstance(event, Cut)]
+            upto = max(finding.end for finding in cuts[0].findings) if cuts else len(text)
+            assert gate.heard.unsealed() == text[:upto]
+
+    asyncio.run(run())
+
+
+async def test_a_continued_stream_says_where_what_it_heard_begins() -> None:
+    bad = PhraseList(name="bad", category="bad", language="en", phrases=("bad word",))
+    rule = Rule(category="bad", stages=frozenset(Stage), action=Action.REFUSE)
+    policy = make_policy("own", rules=[rule], lists=[bad])
+    gate = ContentFilter(policy).continued(ReleasedText("x" * 3000), stage=Stage.OUTPUT)
+    await gate.feed(" bad word, and more")
+    assert gate.heard.start + len(gate.heard) == 3009
+    assert gate.heard.unsealed().endswith("x bad word")
+
+
+def test_a_sealed_text_shows_itself_to_nobody() -> None:
+    sealed = SealedText("what somebody wrote")
+    decision = Decision(id="d", stage=Stage.INPUT, action=Action.REFUSE, policy="p")
+    checked = Checked(decision=decision, text=None, heard=sealed)
+    for shown_as in (repr(sealed), str(sealed), f"{sealed}", repr(checked), repr(Case(decision, sealed))):
+        assert "somebody" not in shown_as
+        assert "19 characters" in shown_as
+    with pytest.raises(TypeError):
+        pickle.dumps(sealed)
+
+
+def test_few_places_open_a_sealed_text() -> None:
+    found = {
+        path.relative_to(_ROOT).as_posix()
+        for package in ("app", "ui", "prompts", "storage")
+        for path in (_ROOT / package).rglob("*")
+        if path.suffix in {".py", ".html"} and "unsealed" in path.read_text(encoding="utf-8")
+    }
+    assert found - {"ui/admin/review.py"} == {
+        "app/domain/verdicts.py",
+        "app/safety/evidence_box.py",
+        "app/safety/tracing.py",
+    }
 
 
 def test_phrase_scans_fit_the_protocol() -> None:

@@ -222,6 +222,8 @@ async def house(filters: FilterShelf) -> tuple[House, Chat]:
         answering=house.answering,
         turns=house.turns,
         stats=house.chat._stats,
+        recorder=house.chat._recorder,
+        strikes=house.chat._strikes,
     )
     return house, chat
 
