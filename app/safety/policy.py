@@ -18,6 +18,7 @@ from typing import Final
 from app.domain.verdicts import Action, Stage
 from app.safety import homophones, normalise
 from app.safety.folded import FOLDING
+from app.safety.guards.spec import GuardSpec
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
@@ -132,6 +133,8 @@ class Layer:
     """A list takes the place of one of the same name below."""
     without: frozenset[str] = frozenset()
     """Lists of the layers below that are left out."""
+    guards: tuple[GuardSpec, ...] = ()
+    """Asked beside those of the layers below, of which none can be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +153,8 @@ class Policy:
     """Of the rules in force."""
     trials: Reactions
     """Of those on trial."""
+    guards: tuple[GuardSpec, ...] = ()
+    """Models that are asked; each has a name of its own."""
 
     def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
         """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
@@ -171,9 +176,26 @@ class Policy:
             yield from phrase_list.entries()
 
 
-def make_policy(name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = ()) -> Policy:
+def make_policy(
+    name: str, *, rules: Sequence[Rule] = (), lists: Sequence[PhraseList] = (), guards: Sequence[GuardSpec] = ()
+) -> Policy:
     """Return a policy of one layer, of parts that are known to be sound, the test phrases added."""
-    return _policy((name,), rules=rules, lists=(*TEST_LISTS, *lists))
+    return _policy((name,), rules=rules, lists=(*TEST_LISTS, *lists), guards=guards)
+
+
+_SURE: Final = 0.75
+"""From this score on, what a guard finds that no rule speaks of is refused; below, from 0.5 on, it is flagged."""
+
+
+def guarded(policy: Policy, spec: GuardSpec) -> Policy:
+    """Return the policy with one guard more. What it may find that no rule speaks of gets a rule: flag, then refuse."""
+    added = []
+    for category in sorted(spec.found):
+        stages = frozenset(stage for stage in spec.stages if (category, stage) not in policy.actions)
+        if stages:
+            added.append(Rule(category=category, stages=stages, action=Action.FLAG))
+            added.append(Rule(category=category, stages=stages, action=Action.REFUSE, threshold=_SURE))
+    return _policy(policy.layers, rules=(*policy.rules, *added), lists=policy.lists, guards=(*policy.guards, spec))
 
 
 def layered(base: Policy, layer: Layer) -> Policy:
@@ -189,7 +211,12 @@ def layered(base: Policy, layer: Layer) -> Policy:
     below = [replace(one, is_locked=True) if one.name in locked else one for one in base.lists if one.name not in gone]
     number = len(base.layers)
     above = [replace(one, layer=number) for one in layer.lists if one.name not in locked]
-    return _policy((*base.layers, layer.name), rules=(*kept, *layer.rules), lists=(*below, *above))
+    return _policy(
+        (*base.layers, layer.name),
+        rules=(*kept, *layer.rules),
+        lists=(*below, *above),
+        guards=(*base.guards, *layer.guards),
+    )
 
 
 def weakened(base: Policy, layer: Layer) -> Iterator[tuple[str, str]]:
@@ -214,7 +241,13 @@ def _locked_lists(policy: Policy) -> set[str]:
     return tests | {one.name for one in policy.lists if one.is_locked or one.category in categories}
 
 
-def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[PhraseList]) -> Policy:
+def _policy(
+    layers: tuple[str, ...],
+    *,
+    rules: Sequence[Rule],
+    lists: Sequence[PhraseList],
+    guards: Sequence[GuardSpec] = (),
+) -> Policy:
     actions = _reactions(rule for rule in rules if not rule.is_shadow)
     trials = _reactions(rule for rule in rules if rule.is_shadow)
     name = layers[-1]
@@ -231,6 +264,8 @@ def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[P
     }
     if trials:
         canonical["trials"] = _listed(trials)
+    if guards:
+        canonical["guards"] = [guard.canonical() for guard in guards]
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
     return Policy(
         id=f"{name}@{digest[:12]}",
@@ -240,6 +275,7 @@ def _policy(layers: tuple[str, ...], *, rules: Sequence[Rule], lists: Sequence[P
         layers=layers,
         actions=actions,
         trials=trials,
+        guards=tuple(guards),
     )
 
 

@@ -26,6 +26,20 @@
     locked = true                                        # what is laid over this neither drops nor excuses it
     shadow = true                                        # on trial: recorded, nothing else
 
+    [[guards]]                                           # a model that is asked, in a file of the site only
+    name = "qwen"
+    kind = "qwen3guard"                                  # llama_guard, shieldlm, judge, moderations, classify
+    url = "http://127.0.0.1:8002/v1"
+    model = "Qwen/Qwen3Guard-Gen-4B"                     # left out: the first that it lists
+    stages = ["input", "output"]
+    mode = "strict"                                      # fast: answers are shown at once and cut when it has judged
+    on_error = "refuse"                                  # degrade: what it cannot judge passes, and that is told
+    input_budget_s = 2.0
+    window_budget_s = 1.0
+    api_key_file = "qwen.key"                            # beside this file; a key never stands in a policy
+    categories = {"Unethical Acts" = ""}                 # its labels, our categories; "" does not matter, "*": the others
+    instructions = ["Questions about knives are fine."]  # rules of the house, for shieldlm and judge
+
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed. Nothing unknown is overlooked: whatever is
 wrong is told with its line, and the policy is not taken. A layer that would weaken what is locked below it is wrong.
@@ -39,10 +53,12 @@ from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.domain.verdicts import Action, Stage
+from app.safety.guards.spec import OTHER, GuardKind, GuardMode, GuardSpec, OnError
 from app.safety.phrases import squeeze
 from app.safety.policy import (
     TEST_LISTS,
@@ -211,6 +227,61 @@ class _ListFile(_ListTable):
     reviewer: Annotated[str, Field(min_length=1)]
 
 
+class _GuardTable(_Table):
+    name: _Name
+    kind: GuardKind
+    url: str
+    model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
+    stages: Annotated[list[Stage], Field(min_length=1)] = [Stage.INPUT, Stage.OUTPUT]
+    mode: GuardMode = "strict"
+    on_error: OnError = "refuse"
+    input_budget_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    window_budget_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    categories: dict[Annotated[str, Field(min_length=1, max_length=100)], _Category | Literal[""]] = {}
+    instructions: list[Annotated[str, Field(min_length=1, max_length=500)]] = []
+    api_key_file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        if reason := fault_in_address(self.url):
+            raise ValueError(reason)
+        if self.categories.get(OTHER) == "":
+            raise ValueError(f'categories: "{OTHER}" stands for labels that nobody knows; they cannot be harmless')
+        if self.instructions and self.kind not in {"shieldlm", "judge"}:
+            raise ValueError(f"instructions: a {self.kind} takes none")
+        return self
+
+    def spec(self, *, folder: Path) -> GuardSpec:
+        return GuardSpec(
+            name=self.name,
+            kind=self.kind,
+            url=self.url,
+            model=self.model,
+            stages=frozenset(self.stages),
+            mode=self.mode,
+            on_error=self.on_error,
+            input_budget_s=self.input_budget_s,
+            window_budget_s=self.window_budget_s,
+            categories=tuple(self.categories.items()),
+            instructions=tuple(self.instructions),
+            api_key_file=folder / self.api_key_file if self.api_key_file else None,
+        )
+
+
+def fault_in_address(url: str) -> str:
+    """Return what is wrong with a guard's address; nothing where it is `http(s)://HOST[:PORT]/v1`."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        is_whole = False
+    if not is_whole or not url.isprintable() or " " in url:
+        return "url: a guard's address is http://HOST:PORT/v1 or https://HOST/v1"
+    if parts.username or parts.password:
+        return "url: a key does not stand in a policy; api_key_file names the file that holds it"
+    return ""
+
+
 class _PolicyFile(_Table):
     name: _Name
     base: str = ""
@@ -218,6 +289,7 @@ class _PolicyFile(_Table):
     files: list[str] = []
     rules: list[_RuleTable] = []
     lists: list[_ListTable] = []
+    guards: list[_GuardTable] = []
 
 
 _Model = TypeVar("_Model", bound=_Table)
@@ -304,7 +376,7 @@ class _Source:
         numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
         keys = [part for part in place if isinstance(part, str)]
         after = 0
-        if numbered and numbered[0][0] in {"rules", "lists"}:
+        if numbered and numbered[0][0] in {"rules", "lists", "guards"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
         line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
         where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
@@ -333,14 +405,23 @@ class _Loader:
         for number, one in enumerate(document.lists):
             lists.append(one.phrase_list())
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
-        layer = Layer(name=document.name, rules=tuple(rules), lists=tuple(lists), without=frozenset(document.without))
+        layer = Layer(
+            name=document.name,
+            rules=tuple(rules),
+            lists=tuple(lists),
+            without=frozenset(document.without),
+            guards=self._guards(document, base=base),
+        )
         self._check_names(lists)
         self._check_rules(layer, base=base)
+        self._check_guards(layer, base=base)
         if base is not None:
             self._check_base(layer, base=base)
         if self._faults:
             raise InvalidPolicy(*self._faults)
-        return make_policy(document.name, rules=rules, lists=lists) if base is None else layered(base, layer)
+        if base is not None:
+            return layered(base, layer)
+        return make_policy(document.name, rules=rules, lists=lists, guards=layer.guards)
 
     def _base(self, document: _PolicyFile, *, over: Policy | None) -> Policy | None:
         """Return what the layer is laid over; None where it stands alone."""
@@ -393,6 +474,8 @@ class _Loader:
         source = self._source
         lists = (*layer.lists, *(base.lists if base else ()))
         found = {phrase_list.category for phrase_list in lists if phrase_list.category} | _DETECTED
+        for guard in (*layer.guards, *(base.guards if base else ())):
+            found |= guard.found
         seen: set[tuple[str, Stage, float, bool]] = set()
         for number, rule in enumerate(layer.rules):
             line = source.line_of_table("rules", number=number)
@@ -409,6 +492,50 @@ class _Loader:
                 self._faults.append(
                     source.at(f"list {phrase_list.name}: no rule speaks of the category {phrase_list.category}")
                 )
+
+    def _guards(self, document: _PolicyFile, *, base: Policy | None) -> tuple[GuardSpec, ...]:
+        """Return the layer's guards; a name that is taken, or a key that cannot be read, is a fault."""
+        source = self._source
+        if document.guards and self._folder is None:
+            raise InvalidPolicy(
+                source.at("guards: stand in files of the site only", line=source.line_of_table("guards", number=0))
+            )
+        seen = {guard.name for guard in base.guards} if base else set()
+        specs = []
+        for number, table in enumerate(document.guards):
+            line = source.line_of_table("guards", number=number)
+            if table.name in seen:
+                self._faults.append(source.at(f"a second guard named {table.name}", line=line))
+            seen.add(table.name)
+            spec = table.spec(folder=self._folder or Path())
+            if spec.api_key_file is not None and (reason := _fault_in_key(spec.api_key_file)):
+                line = source.line_of_key("api_key_file", after=line) or line
+                self._faults.append(source.at(f"api_key_file: {reason}", line=line))
+            specs.append(spec)
+        return tuple(specs)
+
+    def _check_guards(self, layer: Layer, *, base: Policy | None) -> None:
+        """See that a rule speaks of all that the layer's guards may find, and that none wants a guard to say where."""
+        source = self._source
+        rules = (*layer.rules, *(base.rules if base else ()))
+        ruled = {(rule.category, stage) for rule in rules for stage in rule.stages}
+        for number, guard in enumerate(layer.guards):
+            missing = sorted(
+                category for category in guard.found if not any((category, stage) in ruled for stage in guard.stages)
+            )
+            if missing:
+                line = source.line_of_table("guards", number=number)
+                reason = f"guard {guard.name}: no rule speaks of {', '.join(missing)}; map what does not matter to nothing"
+                self._faults.append(source.at(reason, line=line))
+        lists = (*layer.lists, *(base.lists if base else ()))
+        places = {phrase_list.category for phrase_list in lists} | _DETECTED
+        guards = (*layer.guards, *(base.guards if base else ()))
+        for number, rule in enumerate(layer.rules):
+            is_guards_own = rule.category not in places and any(rule.category in guard.found for guard in guards)
+            if rule.action is Action.MASK and is_guards_own:
+                line = source.line_of_table("rules", number=number)
+                reason = f"only a guard finds {rule.category}, and it cannot say what to mask: flag or refuse"
+                self._faults.append(source.at(reason, line=line))
 
     def _check_base(self, layer: Layer, *, base: Policy) -> None:
         source = self._source
@@ -448,6 +575,16 @@ _REASONS: Final[Sequence[tuple[Callable[[str], bool], str]]] = (
     (lambda squeezed: len(squeezed) == 1, "a single character would stop too much"),
     (lambda squeezed: len(squeezed) > MAX_PHRASE_LENGTH, f"longer than {MAX_PHRASE_LENGTH} characters"),
 )
+
+
+def _fault_in_key(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        return "not a key"
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    return "" if key and key.isprintable() and " " not in key else f"{path.name}: there is not one key in it"
 
 
 def _fault_in(squeezed: str) -> str | None:
