@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,9 @@ from app.safety.assessment.importers import Columns, read_banks
 from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.filter import ContentFilter
-from app.safety.policy import Policy
+from app.safety.guards.post import Observer, Posts
+from app.safety.guards.spec import GuardSpec
+from app.safety.policy import Policy, guarded
 from app.safety.policy_file import InvalidPolicy, load_policy
 from app.services.accounts import AccountDesk
 from app.services.answering import Answering
@@ -59,6 +61,8 @@ log = structlog.get_logger()
 _MIN_SECRET = 32
 _DEFAULT_SECRETS = {"changeme", "change-me", "secret", "haina", "default"}
 _SWEEP_EVERY_S = 3600.0
+GUARD = "guard"
+"""The name of the guard that settings add to a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +93,11 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
     prepare_data_dir(settings)
     await schema.upgrade(settings.storage_url)
     storage = await open_storage(settings.storage_url)
+    content_filter = filter_of(settings)
     try:
-        yield Desks(accounts=AccountDesk(storage), prompts=PromptLibrary(storage, content_filter=filter_of(settings)))
+        yield Desks(accounts=AccountDesk(storage), prompts=PromptLibrary(storage, content_filter=content_filter))
     finally:
+        await content_filter.close()
         await storage.close()
 
 
@@ -147,10 +153,11 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
-    content_filter = filter_of(settings)
+    stats = Stats()
+    content_filter = filter_of(settings, observe=stats.guard_called)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, answering = _services(storage, content_filter, engine)
+    services, journal, answering = _services(storage, content_filter, engine, stats)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -174,30 +181,43 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             is_secure=settings.server.public_url.startswith("https://"),
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
-        running=_running(storage, services, journal, answering, supervisor),
+        running=_running(storage, services, journal, answering, supervisor, closes=content_filter.close),
         closing=closing,
     )
     return Haina(app=app, services=services, settings=settings, closing=closing)
 
 
-def filter_of(settings: Settings) -> ContentFilter:
-    """Return the content filter with the policy that is set, or the built-in one.
+def filter_of(settings: Settings, *, observe: Observer | None = None) -> ContentFilter:
+    """Return the content filter with the policy that is set, or the built-in one; `observe` counts calls of guards.
 
-    Raises InvalidSettings where the policy cannot be read.
+    Close it where it may have asked guards. Raises InvalidSettings where the policy cannot be read.
     """
-    return ContentFilter(policy_of(settings))
+    return _filter(settings, policy_of(settings), observe=observe)
+
+
+def _filter(settings: Settings, policy: Policy, *, observe: Observer | None = None) -> ContentFilter:
+    keys = {GUARD: settings.safety.guard_api_key.get_secret_value()}
+    return ContentFilter(policy, posts=Posts(keys=keys, observe=observe) if observe else Posts(keys=keys))
 
 
 def policy_of(settings: Settings) -> Policy:
-    """Return the policy that is set, or the built-in one.
+    """Return the policy that is set, or the built-in one, with the guard that is set.
 
     Raises InvalidSettings where it cannot be read.
     """
-    path = settings.safety.policy
+    wanted = settings.safety
     try:
-        return load_policy(Path(path) if path else None)
+        policy = load_policy(Path(wanted.policy) if wanted.policy else None)
     except InvalidPolicy as error:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
+    if not wanted.guard_url:
+        return policy
+    if any(guard.name == GUARD for guard in policy.guards):
+        raise InvalidSettings(f"HAINA_SAFETY__GUARD_URL: {policy.name} has a guard named {GUARD} already")
+    spec = GuardSpec(
+        name=GUARD, kind=wanted.guard_kind, url=wanted.guard_url, model=wanted.guard_model, mode=wanted.guard_mode
+    )
+    return guarded(policy, spec)
 
 
 async def assessed(
@@ -217,13 +237,16 @@ async def assessed(
     if with_engine and not settings.engine.url:
         raise InvalidSettings("no engine is set to be asked: set HAINA_ENGINE__URL, or use --engine")
     policy = policy_of(settings)
-    content_filter = ContentFilter(policy)
+    content_filter = _filter(settings, policy)
     # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
     banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
     if sample is not None:
         banks = tuple(bank.drawn(sample) for bank in banks)
     if not with_engine:
-        results = await examine(banks, content_filter=content_filter, progress=progress)
+        try:
+            results = await examine(banks, content_filter=content_filter, progress=progress)
+        finally:
+            await content_filter.close()
         return assess(banks, results, policy=content_filter.policy)
     engine = engine_of(settings, supervisor=None)
     try:
@@ -231,11 +254,14 @@ async def assessed(
         results = await examine(banks, content_filter=content_filter, candidate=candidate, progress=progress)
     finally:
         await engine.close()
+        await content_filter.close()
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
-def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:
-    queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
+def _services(
+    storage: Storage, content_filter: Filter, engine: Engine, stats: Stats
+) -> tuple[Services, Journal, Answering]:
+    queue, turns, journal = FairQueue(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
         content_filter=content_filter,
@@ -256,6 +282,7 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
         queue=queue,
         stats=stats,
         engine=engine,
+        content_filter=content_filter,
     )
     return services, journal, answering
 
@@ -306,7 +333,13 @@ def _prompt_format(name: str | None, tokenizer_json: str) -> PromptFormat:
 
 
 def _running(
-    storage: Storage, services: Services, journal: Journal, answering: Answering, supervisor: Supervisor | None
+    storage: Storage,
+    services: Services,
+    journal: Journal,
+    answering: Answering,
+    supervisor: Supervisor | None,
+    *,
+    closes: Callable[[], Awaitable[None]],
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -322,6 +355,7 @@ def _running(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await services.engine.close()
+            await closes()
             if supervisor is not None:
                 await supervisor.stop()
             await storage.close()

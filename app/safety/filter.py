@@ -37,9 +37,9 @@ class ContentFilter:
         self._policy = policy
         self._detectors = _detectors(policy) if detectors is None else dict.fromkeys(Stage, tuple(detectors))
         self._posts = Posts() if posts is None else posts
-        guards = [self._posts.of(spec) for spec in policy.guards]
+        self._asked = [self._posts.of(spec) for spec in policy.guards]
         self._guards: Mapping[Stage, tuple[Post, ...]] = {
-            stage: tuple(post for post in guards if stage in post.spec.stages) for stage in Stage
+            stage: tuple(post for post in self._asked if stage in post.spec.stages) for stage in Stage
         }
         self._watch = DetectorWatch(one.name for some in self._detectors.values() for one in some)
 
@@ -55,8 +55,7 @@ class ContentFilter:
 
     def health(self) -> Sequence[DetectorHealth]:
         """Return how each part does: the detectors, then the guards."""
-        guards = {post.spec.name: post for posts in self._guards.values() for post in posts}
-        return [*self._watch.health(), *(guards[spec.name].health() for spec in self._policy.guards)]
+        return [*self._watch.health(), *(post.health() for post in self._asked)]
 
     async def close(self) -> None:
         """Close the connections to guards; a later call opens new ones."""

@@ -37,7 +37,7 @@
     input_budget_s = 2.0
     window_budget_s = 1.0
     api_key_file = "qwen.key"                            # beside this file; a key never stands in a policy
-    categories = {"Unethical Acts" = ""}                 # its labels, our categories; "" does not matter, "*": the others
+    categories = {"Unethical Acts" = ""}                 # its labels, our categories; "" is harmless, "*" any other
     instructions = ["Questions about knives are fine."]  # rules of the house, for shieldlm and judge
 
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
@@ -106,6 +106,7 @@ def _checked(pattern: str) -> str:
 _Pattern = Annotated[str, AfterValidator(_checked)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+_CategoryOrNone = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
 _Language = Literal["en", "zh", "any"]
 
@@ -237,7 +238,7 @@ class _GuardTable(_Table):
     on_error: OnError = "refuse"
     input_budget_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     window_budget_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    categories: dict[Annotated[str, Field(min_length=1, max_length=100)], _Category | Literal[""]] = {}
+    categories: dict[Annotated[str, Field(min_length=1, max_length=100)], _CategoryOrNone] = {}
     instructions: list[Annotated[str, Field(min_length=1, max_length=500)]] = []
     api_key_file: Annotated[str, Field(min_length=1)] | None = None
 
@@ -326,8 +327,10 @@ class _Source:
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
         """Return the first line after another that sets a key."""
-        starts = enumerate(self.lines[after:], after + 1)
-        return next((n for n, line in starts if line.replace("#", "").split("=")[0].split(":")[0].strip() == key), None)
+        for n, line in enumerate(self.lines[after:], after + 1):
+            if line.replace("#", "").split("=")[0].split(":")[0].strip().strip('"') == key:
+                return n
+        return None
 
     def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
         """Return the line on which a phrase is written for the nth time, from 0."""
@@ -525,8 +528,8 @@ class _Loader:
             )
             if missing:
                 line = source.line_of_table("guards", number=number)
-                reason = f"guard {guard.name}: no rule speaks of {', '.join(missing)}; map what does not matter to nothing"
-                self._faults.append(source.at(reason, line=line))
+                reason = f"no rule speaks of {', '.join(missing)}; map labels that do not matter to nothing"
+                self._faults.append(source.at(f"guard {guard.name}: {reason}", line=line))
         lists = (*layer.lists, *(base.lists if base else ()))
         places = {phrase_list.category for phrase_list in lists} | _DETECTED
         guards = (*layer.guards, *(base.guards if base else ()))

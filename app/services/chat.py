@@ -112,7 +112,7 @@ class Chat:
         A question that the filter refuses is saved as a stub without its text, blocked, with a blocked answer.
         """
         _require_active(account)
-        checked = await self._check(_clean(question.text), stage=Stage.INPUT)
+        text = _clean(question.text)
         conversation_id = await self._conversation_id(account, question)
         with self._turns.claim(conversation_id):
             async with self._storage.read() as unit:
@@ -121,6 +121,7 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
+            checked = await self._check(text, stage=Stage.INPUT, context=history)
             system = await self._system(template, conversation, language=question.language)
             checked = await self._in_context(checked, history)
             if is_new and checked.text is not None:
@@ -148,7 +149,7 @@ class Chat:
             raise InvalidInput("the last message must be the user's", param="messages")
         system, version = await self._system_of_program(question)
         cleared = [await self._cleared_history(message) for message in history]
-        checked = await self._check(_clean(last.text), stage=Stage.INPUT)
+        checked = await self._check(_clean(last.text), stage=Stage.INPUT, context=cleared)
         checked = await self._in_context(checked, cleared)
         at = now()
         conversation = Conversation(
@@ -320,9 +321,12 @@ class Chat:
             raise refusal(checked.decision)
         return ChatMessage(message.role, checked.text)
 
-    async def _check(self, text: str, *, stage: Stage) -> Checked:
+    async def _check(self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = ()) -> Checked:
         """Judge a text; a filter that cannot judge is an error, not a pass."""
-        return _judged(await self._filter.check(text, stage=stage))
+        checked = await self._filter.check(text, stage=stage, context=context)
+        if checked.text is None:
+            self._stats.cut(checked.decision)
+        return _judged(checked)
 
     async def _in_context(self, checked: Checked, history: Sequence[ChatMessage]) -> Checked:
         """Look also at what the last turns and the question say together."""

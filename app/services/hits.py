@@ -10,7 +10,7 @@ from app.services.accounts import require_admin
 
 
 def hits_of(decision: Decision, *, account_id: str, message: Message) -> list[Hit]:
-    """Return a hit for each finding that was acted on; one without a rule where a part of the filter failed."""
+    """Return a hit for each finding that was acted on; one without a place where a part of the filter failed."""
     common = {
         "decision_id": decision.id,
         "created_at": now(),
@@ -19,7 +19,7 @@ def hits_of(decision: Decision, *, account_id: str, message: Message) -> list[Hi
         "account_id": account_id,
         "conversation_id": message.conversation_id,
         "message_id": message.id,
-        "is_degraded": decision.is_degraded,
+        "is_degraded": decision.is_degraded or bool(decision.unguarded_by),
     }
     hits = [
         Hit(
@@ -35,19 +35,22 @@ def hits_of(decision: Decision, *, account_id: str, message: Message) -> list[Hi
         for finding in decision.findings
         if finding.action > Action.ALLOW
     ]
+    failed = [(name, f"unavailable:{name}", Action.FLAG) for name in decision.unguarded_by]
     if decision.is_degraded and not hits:
-        hits.append(
-            Hit(
-                id=new_id(),
-                action=decision.action,
-                category="unavailable",
-                rule="filter:failure",
-                detector="gate",
-                start=0,
-                end=0,
-                **common,  # type: ignore[arg-type]
-            )
+        failed.append(("gate", "filter:failure", decision.action))
+    hits += [
+        Hit(
+            id=new_id(),
+            action=action,
+            category="unavailable",
+            rule=rule,
+            detector=detector,
+            start=0,
+            end=0,
+            **common,  # type: ignore[arg-type]
         )
+        for detector, rule, action in failed
+    ]
     return hits
 
 

@@ -27,7 +27,8 @@ class Moderation:
     async def judge(self, texts: Sequence[str], *, stage: Stage) -> Sequence[Decision]:
         """Return a decision for each text.
 
-        Raises SafetyUnavailable where a part of the filter failed: a verdict without it would be worth nothing.
+        Raises SafetyUnavailable where a part of the filter failed: a verdict without it would be worth nothing. Where
+        the policy lets texts pass that a guard could not judge, the decision says so.
         """
         decisions = [(await self._filter.check(text, stage=stage)).decision for text in texts]
         for decision in decisions:

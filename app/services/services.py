@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.ports import Engine
+from app.domain.ports import Engine, Filter
 from app.services.accounts import AccountDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
@@ -28,3 +28,4 @@ class Services:
     queue: FairQueue
     stats: Stats
     engine: Engine
+    content_filter: Filter

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from app.domain.generation import EngineState, EngineStatus
+from app.domain.health import FilterState
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Role
 from app.domain.ports import Markdown
 from app.domain.words import Language, category_name, notice, waiting
@@ -104,8 +105,15 @@ def account(one: Account | None) -> dict[str, object] | None:
     return {"name": one.name, "role": one.role.value} if one else None
 
 
-def status(one: EngineStatus, language: Language, *, running: int, waiting_turns: int) -> dict[str, object]:
-    """Return the engine's state, with words while it is not ready."""
+def status(
+    one: EngineStatus,
+    language: Language,
+    *,
+    running: int,
+    waiting_turns: int,
+    filter_state: FilterState = FilterState.OK,
+) -> dict[str, object]:
+    """Return the engine's state, with words while it is not ready, and the filter's."""
     profile = one.profile
     words = ""
     if one.state in {EngineState.STARTING, EngineState.LOADING}:
@@ -121,6 +129,7 @@ def status(one: EngineStatus, language: Language, *, running: int, waiting_turns
         "slots": one.slots,
         "running": running,
         "waiting": waiting_turns,
+        "filter": filter_state.value,
         "model": {
             "id": profile.id,
             "title": profile.title,

@@ -6,6 +6,7 @@ from string import Formatter
 import pytest
 
 from app.domain.generation import EngineState
+from app.domain.health import DetectorState, FilterState
 from app.domain.models import AccountRole, MessageState, VariableKind
 from app.domain.verdicts import Action, Stage
 from app.domain.words import LANGUAGES
@@ -27,6 +28,8 @@ GROUPS: dict[str, list[str]] = {
     "language": list(LANGUAGES),
     "sampling": list(SAMPLING),
     "diff": ["added", "removed"],
+    "detector": [state.value for state in DetectorState],
+    "filter": [state.value for state in FilterState if state is not FilterState.OK],
 }
 
 
