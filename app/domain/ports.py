@@ -136,8 +136,13 @@ class Filter(Protocol):
         """Return how each part does."""
         ...
 
-    async def check(self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = ()) -> Checked:
-        """Judge a whole text: the same decision as a gate fed with it. `context` is what was said before it."""
+    async def check(
+        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+    ) -> Checked:
+        """Judge a whole text: the same decision as a gate fed with it. `context` is what was said before it.
+
+        Without guards only this process judges: for pieces of a text that guards are asked about as a whole.
+        """
         ...
 
     async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:

@@ -65,9 +65,14 @@ class ContentFilter:
         """Return what looks at a text of this stage."""
         return self._detectors[stage]
 
-    async def check(self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = ()) -> Checked:
-        """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between."""
-        return await check(self.open(stage=stage, context=context), text=text)
+    async def check(
+        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+    ) -> Checked:
+        """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between.
+
+        `with_guards` is False for a piece of what guards are, or were, asked about as a whole.
+        """
+        return await check(self._gate(stage, context=context, with_guards=with_guards), text=text)
 
     async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
         """Flag what is split over turns: it begins in `earlier` and ends in the checked text. Never raises.
@@ -81,7 +86,7 @@ class ContentFilter:
         found: dict[tuple[str, int], Finding] = {}
         for seam in ("", " "):
             before = "".join(text + seam for text in earlier)
-            gate = self._gate(checked.decision.stage, shown=before, has_guards=False)
+            gate = self._gate(checked.decision.stage, shown=before, with_guards=False)
             again = await check(gate, text=checked.text[:_TAIL])
             if again.decision.is_degraded:
                 return again
@@ -110,7 +115,7 @@ class ContentFilter:
         return self._gate(stage, shown=text, context=context)
 
     def _gate(
-        self, stage: Stage, *, shown: str = "", context: Sequence[ChatMessage] = (), has_guards: bool = True
+        self, stage: Stage, *, shown: str = "", context: Sequence[ChatMessage] = (), with_guards: bool = True
     ) -> StreamGate:
         return StreamGate(
             self._detectors[stage],
@@ -118,7 +123,7 @@ class ContentFilter:
             stage=stage,
             shown=shown[-_TAIL:],
             shown_length=len(shown),
-            posts=self._guards[stage] if has_guards else (),
+            posts=self._guards[stage] if with_guards else (),
             context=context,
             watch=self._watch,
         )

@@ -125,7 +125,8 @@ class Chat:
             system = await self._system(template, conversation, language=question.language)
             checked = await self._in_context(checked, history)
             if is_new and checked.text is not None:
-                title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT)
+                # The beginning of what guards have just judged.
+                title = await self._filter.check(title_of(checked.text), stage=Stage.OUTPUT, with_guards=False)
                 conversation = replace(conversation, title=title.text or NOTHING)
             asked = _asked(conversation, parent_id=parent_id, checked=checked)
             asked = replace(asked, siblings={asked.question.id: (*beside, asked.question.id)}, template=template)

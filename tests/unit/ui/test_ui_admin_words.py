@@ -2,6 +2,7 @@
 
 import re
 from string import Formatter
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.domain.health import DetectorState, FilterState
 from app.domain.models import AccountRole, MessageState, VariableKind
 from app.domain.verdicts import Action, Stage
 from app.domain.words import LANGUAGES
+from app.safety.guards.verdict import Reason
 from tests.fakes.office import Office
 from ui.admin import console
 from ui.admin.console import Console, Frame
@@ -29,6 +31,7 @@ GROUPS: dict[str, list[str]] = {
     "sampling": list(SAMPLING),
     "diff": ["added", "removed"],
     "detector": [state.value for state in DetectorState],
+    "reason": [reason for reason in get_args(Reason) if reason != "open"],
     "filter": [state.value for state in FilterState if state is not FilterState.OK],
 }
 
