@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +30,8 @@ from app.safety.assessment.obfuscation import OBFUSCATED
 from app.safety.assessment.score import Assessment, assess
 from app.safety.evidence_box import AesBox, new_key, parse_key
 from app.safety.filter import ContentFilter
+from app.safety.guards.post import Observer, Posts
+from app.safety.guards.spec import GuardSpec
 from app.safety.policy import Policy
 from app.safety.policy_file import PolicyFile, load_policy, policy_path
 from app.safety.shelf import FilterShelf
@@ -72,6 +74,8 @@ log = structlog.get_logger()
 _MIN_SECRET = 32
 _DEFAULT_SECRETS = {"changeme", "change-me", "secret", "haina", "default"}
 _SWEEP_EVERY_S = 3600.0
+GUARD = "guard"
+"""The name of the guard that settings add to a policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,7 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
     prepare_data_dir(settings)
     await schema.upgrade(settings.storage_url)
     storage = await open_storage(settings.storage_url)
+    content_filter = filter_of(settings)
     try:
         filters = await _filters(storage, settings)
         policies = PolicyDesk(storage, filters=filters)
@@ -112,6 +117,7 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
         replays = ReplayDesk(storage, filters=filters)
         yield Desks(accounts=AccountDesk(storage), prompts=prompts, policies=policies, replays=replays, filters=filters)
     finally:
+        await content_filter.close()
         await storage.close()
 
 
@@ -167,7 +173,8 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
-    filters = await _filters(storage, settings)
+    stats = Stats()
+    filters = await _filters(storage, settings, observe=stats.guard_called)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
     secret_key = _secret_key(settings)
@@ -184,7 +191,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
     )
     recorder = Recorder(tracer=HmacTracer(secret_key), evidence=evidence)
     services, journal, answering = _services(
-        storage, filters, engine, recorder=recorder, strikes=strikes, evidence=evidence
+        storage, filters, engine, stats, recorder=recorder, strikes=strikes, evidence=evidence
     )
     await services.policies.refresh()
     async with storage.write() as unit:
@@ -211,7 +218,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             is_secure=settings.server.public_url.startswith("https://"),
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
-        running=_running(storage, services, journal, answering, supervisor),
+        running=_running(storage, services, journal, answering, supervisor, closes=filters.close),
         closing=closing,
     )
     return Haina(app=app, services=services, settings=settings, closing=closing)
@@ -220,13 +227,14 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
 def filter_of(settings: Settings) -> ContentFilter:
     """Return the content filter with the policy that is set, or the built-in one.
 
-    Raises InvalidSettings where the policy cannot be read, or would stop a reply or an answer of its own.
+    Close it where it may have asked guards. Raises InvalidSettings where the policy cannot be read, or would stop a
+    reply or an answer of its own.
     """
-    return _filter_for(policy_of(settings))
+    return _filter_for(settings, policy_of(settings))
 
 
-def _filter_for(policy: Policy) -> ContentFilter:
-    content_filter = ContentFilter(policy)
+def _filter_for(settings: Settings, policy: Policy) -> ContentFilter:
+    content_filter = ContentFilter(policy, posts=_posts(settings))
     try:
         require_sound(policy, content_filter=content_filter)
     except InvalidPolicy as error:
@@ -234,8 +242,14 @@ def _filter_for(policy: Policy) -> ContentFilter:
     return content_filter
 
 
+def _posts(settings: Settings, *, observe: Observer | None = None) -> Posts:
+    """Return where guards are asked; the key is that of the guard which the settings name."""
+    keys = {GUARD: settings.safety.guard_api_key.get_secret_value()}
+    return Posts(keys=keys, observe=observe) if observe else Posts(keys=keys)
+
+
 def policy_of(settings: Settings) -> Policy:
-    """Return the policy that is set, or the built-in one.
+    """Return the policy that is set, or the built-in one, with the guard that is set.
 
     Raises InvalidSettings where it cannot be read.
     """
@@ -246,10 +260,16 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def _policy_file(settings: Settings) -> PolicyFile:
-    return PolicyFile(policy_path(settings.safety.policy))
+    wanted = settings.safety
+    guard = None
+    if wanted.guard_url:
+        guard = GuardSpec(
+            name=GUARD, kind=wanted.guard_kind, url=wanted.guard_url, model=wanted.guard_model, mode=wanted.guard_mode
+        )
+    return PolicyFile(policy_path(wanted.policy), guard=guard)
 
 
-async def _filters(storage: Storage, settings: Settings) -> FilterShelf:
+async def _filters(storage: Storage, settings: Settings, *, observe: Observer | None = None) -> FilterShelf:
     """Return the filters in force: the policy that is set, and the layers that the database holds.
 
     Raises InvalidSettings where one cannot be read.
@@ -258,7 +278,8 @@ async def _filters(storage: Storage, settings: Settings) -> FilterShelf:
     async with storage.read() as unit:
         live = await unit.policies.live()
     try:
-        return FilterShelf(_policy_file(settings), layers={version.layer: version.text for version in live})
+        layers = {version.layer: version.text for version in live}
+        return FilterShelf(_policy_file(settings), layers=layers, posts=_posts(settings, observe=observe))
     except InvalidPolicy as error:
         fix = "haina safety layer show | save | live"
         raise InvalidSettings(f"a policy layer does not fit over the policy ({fix}): {error}") from error
@@ -281,13 +302,18 @@ async def assessed(
     if with_engine and not settings.engine.url:
         raise InvalidSettings("no engine is set to be asked: set HAINA_ENGINE__URL, or use --engine")
     policy = policy_of(settings)
-    content_filter = _filter_for(policy)
+    content_filter = _filter_for(settings, policy)
     # What is made from the lists asks the filter the same thing thousands of times; no model needs to hear it.
     banks = read_banks(names or (*BUILTIN, *(() if with_engine else (OBFUSCATED,))), policy=policy, columns=columns)
     if sample is not None:
         banks = tuple(bank.drawn(sample) for bank in banks)
     if not with_engine:
-        results = await examine(banks, content_filter=content_filter, safety_class=policy.class_of, progress=progress)
+        try:
+            results = await examine(
+                banks, content_filter=content_filter, safety_class=policy.class_of, progress=progress
+            )
+        finally:
+            await content_filter.close()
         return assess(banks, results, policy=content_filter.policy)
     engine = engine_of(settings, supervisor=None)
     try:
@@ -301,6 +327,7 @@ async def assessed(
         )
     finally:
         await engine.close()
+        await content_filter.close()
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
@@ -318,7 +345,7 @@ async def replayed(
     Raises InvalidSettings, InvalidInput, InvalidPolicy, StorageFailure, SafetyUnavailable.
     """
     async with open_desks(settings) as desks:
-        other: Filter = await desks.filters.draft(*layer) if layer else ContentFilter(load_policy(policy))
+        other: Filter = await desks.filters.draft(*layer) if layer else _filter_for(settings, load_policy(policy))
         if not banks:
             return await desks.replays.against(operator(), other, days=days)
         comparison = Comparison(live=desks.filters.site, draft=other)
@@ -332,12 +359,13 @@ def _services(
     storage: Storage,
     filters: Filters,
     engine: Engine,
+    stats: Stats,
     *,
     recorder: Recorder,
     strikes: Strikes,
     evidence: EvidenceDesk,
 ) -> tuple[Services, Journal, Answering]:
-    queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
+    queue, turns, journal = FairQueue(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
         engine=engine,
@@ -373,6 +401,7 @@ def _services(
         stats=stats,
         strikes=strikes,
         engine=engine,
+        filters=filters,
     )
     return services, journal, answering
 
@@ -423,7 +452,13 @@ def _prompt_format(name: str | None, tokenizer_json: str) -> PromptFormat:
 
 
 def _running(
-    storage: Storage, services: Services, journal: Journal, answering: Answering, supervisor: Supervisor | None
+    storage: Storage,
+    services: Services,
+    journal: Journal,
+    answering: Answering,
+    supervisor: Supervisor | None,
+    *,
+    closes: Callable[[], Awaitable[None]],
 ) -> Callable[[], contextlib.AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -440,6 +475,7 @@ def _running(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await services.engine.close()
+            await closes()
             if supervisor is not None:
                 await supervisor.stop()
             await storage.close()

@@ -295,19 +295,24 @@ def prompts_check(files: list[Path]) -> None:
     from prompts import library  # noqa: PLC0415 - as above
 
     content_filter = filter_of(_settings())
-    faults = 0
-    for path in files:
-        try:
-            asyncio.run(require_clean(content_filter, library.read_file(path)))
-        except InvalidInput as error:
-            faults += 1
-            typer.echo(f"✗ {error.detail}")
-        except ChatError as error:
-            faults += 1
-            typer.echo(f"✗ {path}: {_line(error)}")
-        else:
-            typer.echo(f"✓ {path}")
-    if faults:
+
+    async def work() -> int:
+        faults = 0
+        for path in files:
+            try:
+                await require_clean(content_filter, library.read_file(path))
+            except InvalidInput as error:
+                faults += 1
+                typer.echo(f"✗ {error.detail}")
+            except ChatError as error:
+                faults += 1
+                typer.echo(f"✗ {path}: {_line(error)}")
+            else:
+                typer.echo(f"✓ {path}")
+        await content_filter.close()
+        return faults
+
+    if asyncio.run(work()):
         raise typer.Exit(FOUND)
 
 
@@ -326,10 +331,13 @@ def safety_check(
 
     async def work() -> bool:
         is_refused = False
-        for line in _lines_of(file):
-            checked = await content_filter.check(line.rstrip("\n"), stage=Stage(stage))
-            is_refused |= checked.text is None
-            typer.echo(json.dumps(verdict_report(checked), ensure_ascii=False))
+        try:
+            for line in _lines_of(file):
+                checked = await content_filter.check(line.rstrip("\n"), stage=Stage(stage))
+                is_refused |= checked.text is None
+                typer.echo(json.dumps(verdict_report(checked), ensure_ascii=False))
+        finally:
+            await content_filter.close()
         return is_refused
 
     if asyncio.run(work()):

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "HAINA_"
@@ -113,7 +113,15 @@ class SafetySettings(_Group):
     policy: str = ""
     """A policy file, or `builtin:NAME`, that is used in place of `builtin:general`."""
     guard_url: str = ""
-    """A guard model's `/v1`; this version cannot ask one yet, so anything but nothing is refused."""
+    """A guard model's `/v1`: it is asked about questions and answers, whatever the policy."""
+    guard_kind: Literal["qwen3guard", "llama_guard", "shieldlm", "judge", "moderations", "classify"] = "qwen3guard"
+    """How it is asked."""
+    guard_model: str = "default"
+    """The model's name there; `default` is the first that it lists."""
+    guard_api_key: SecretStr = SecretStr("")
+    """Sent to it as a bearer token."""
+    guard_mode: Literal["strict", "fast"] = "strict"
+    """`strict`: of an answer nothing is shown that it has not judged; `fast`: it cuts when it has judged."""
 
     evidence: Literal["off", "refused", "all_hits"] = "off"
     """Which texts are kept, encrypted, for who reviews decisions: none, refused ones, all with a hit."""
@@ -130,10 +138,18 @@ class SafetySettings(_Group):
 
     @field_validator("guard_url")
     @classmethod
-    def _not_yet(cls, url: str) -> str:
-        if url:
-            raise ValueError("guard models are not supported by this version yet; unset it")
+    def _is_guard(cls, url: str) -> str:
+        if url and (not _is_http_address(url) or urlsplit(url).username):
+            raise ValueError("a guard's address is http://HOST:PORT/v1 or https://HOST/v1; a key is GUARD_API_KEY")
         return url
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        names = ("guard_kind", "guard_model", "guard_api_key", "guard_mode")
+        given = [name for name in names if name in self.model_fields_set]
+        if given and not self.guard_url:
+            raise ValueError(f"{PREFIX}SAFETY__{given[0].upper()} is for a guard model; GUARD_URL says where it is")
+        return self
 
 
 class AccessSettings(_Group):

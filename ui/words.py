@@ -184,6 +184,14 @@ CHAT: Mapping[str, Mapping[Language, str]] = {
         "en": "The model is not reachable. The server keeps trying.",
         "zh": "暂时连不上模型，服务器正在重试。",
     },
+    "banner.filter_degraded": {
+        "en": "A part of the content filter is not working. Answers may be checked less thoroughly than usual.",
+        "zh": "内容过滤器的一部分暂时失灵，回答的检查可能不如平时严格。",
+    },
+    "banner.filter_closed": {
+        "en": "The content filter is not working. Until it does, questions are not answered.",
+        "zh": "内容过滤器暂时失灵，恢复之前无法回答问题。",
+    },
 }
 """Everything that the chat page says by itself."""
 

@@ -1,6 +1,7 @@
 """What services need from the outside, as Protocols. `app.bootstrap` chooses who fulfils them."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from asyncio import Future
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from app.domain.generation import (
     GenerationRequest,
     Prompt,
 )
+from app.domain.health import DetectorHealth
 from app.domain.models import (
     Account,
     ApiKey,
@@ -94,8 +96,30 @@ class Gate(Protocol):
         """Take a piece and return what is now free. Never raises: what fails inside is a `Cut`."""
         ...
 
+    def take(self) -> Sequence[GateEvent]:
+        """Return what became free since the last call: guard models judge while nothing is fed."""
+        ...
+
+    def rest(self) -> AsyncIterator[Sequence[GateEvent]]:
+        """End the text; yield what becomes free, to the last of it or a `Cut`. Call it once, and nothing after it."""
+        ...
+
     async def finish(self) -> Sequence[GateEvent]:
-        """Return the rest, or a `Cut`. Call it once, at the end of the text."""
+        """Return all of the rest, or a `Cut`, as `rest` gives it."""
+        ...
+
+    @property
+    def awaited(self) -> "Future[None] | None":
+        """Done as soon as `take` may have something though nothing was fed; None where nothing is waited for."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end is known: who feeds may stop, and ask for the rest."""
+        ...
+
+    async def close(self) -> None:
+        """Drop what is held and cancel what is asked. For whoever does not come to the end; it may come twice."""
         ...
 
     @property
@@ -127,19 +151,28 @@ class Filter(Protocol):
         """Approved answers to questions that it refuses."""
         ...
 
-    async def check(self, text: str, *, stage: Stage) -> Checked:
-        """Judge a whole text: the same decision as a gate fed with it."""
+    def health(self) -> Sequence[DetectorHealth]:
+        """Return how each part does."""
+        ...
+
+    async def check(
+        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+    ) -> Checked:
+        """Judge a whole text: the same decision as a gate fed with it. `context` is what was said before it.
+
+        Without guards only this process judges: for pieces of a text that guards are asked about as a whole.
+        """
         ...
 
     async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
         """Return the same with a flag for what begins in `earlier` texts of its author and ends in this one."""
         ...
 
-    def open(self, *, stage: Stage) -> Gate:
-        """Start a stream."""
+    def open(self, *, stage: Stage, context: Sequence[ChatMessage] = ()) -> Gate:
+        """Start a stream; `context` is what was said before it."""
         ...
 
-    def continued(self, text: ReleasedText, *, stage: Stage) -> Gate:
+    def continued(self, text: ReleasedText, *, stage: Stage, context: Sequence[ChatMessage] = ()) -> Gate:
         """Start a stream that goes on after `text`, already shown: phrases may begin in it; it does not come again."""
         ...
 

@@ -99,6 +99,8 @@ class Decision:
     findings: tuple[Finding, ...] = ()
     is_degraded: bool = False
     """True where a part of the filter failed, and the refusal is the failure's."""
+    unguarded_by: tuple[str, ...] = ()
+    """Guard models that could not judge all of it, where the policy lets texts pass then."""
 
     @property
     def category(self) -> str | None:

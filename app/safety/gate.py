@@ -8,14 +8,19 @@ before it and nothing after. Whatever goes wrong inside is a refusal too.
     OPEN ── match to be refused ─> CLOSED   Cut
     OPEN ── a detector fails ────> CLOSED   Cut, is_degraded; nothing that was held back goes out
     OPEN ── finish ──────────────> CLOSED   the rest
+
+Where the policy names guard models, all of this comes out through a hold (`app.safety.guards.hold`): pieces go on once
+their window has been judged, and a guard may end the text where it finds something, or where it fails.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from time import perf_counter
 from typing import Final
 
 import structlog
 
+from app.domain.generation import ChatMessage
 from app.domain.models import new_id
 from app.domain.verdicts import (
     Action,
@@ -32,6 +37,9 @@ from app.domain.verdicts import (
     joined,
 )
 from app.safety.detector import Detector, Match, Scan
+from app.safety.guards.hold import Failed, Hold, Refused
+from app.safety.guards.post import Post
+from app.safety.health import DetectorWatch
 from app.safety.normalise import MASK
 from app.safety.policy import Policy
 
@@ -51,9 +59,21 @@ class StreamGate:
     """A text on its way to a reader (or to the model). One task feeds it."""
 
     def __init__(
-        self, detectors: Sequence[Detector], *, policy: Policy, stage: Stage, shown: str = "", shown_length: int = 0
+        self,
+        detectors: Sequence[Detector],
+        *,
+        policy: Policy,
+        stage: Stage,
+        shown: str = "",
+        shown_length: int = 0,
+        posts: Sequence[Post] = (),
+        context: Sequence[ChatMessage] = (),
+        watch: DetectorWatch | None = None,
     ) -> None:
-        """`shown` is the end of what the reader has already, `shown_length` the length of all of it."""
+        """`shown` is the end of what the reader has already, `shown_length` the length of all of it.
+
+        `posts` are the guards to ask, `context` what was said before, which only they read; `watch` counts failures.
+        """
         self._policy = policy
         self._stage = stage
         self._id = new_id()
@@ -74,6 +94,20 @@ class StreamGate:
         self._found: list[Finding] = []
         """Not acted on yet, for something before them is undecided."""
         self._passed: list[Finding] = []
+        self._watch = watch
+        self._is_timed = watch is not None and watch.samples_next()
+        self._hold = (
+            Hold(
+                posts,
+                stage=stage,
+                context=context,
+                shown=shown,
+                shown_length=shown_length,
+                judge=self._finding_of_guard,
+            )
+            if posts
+            else None
+        )
         self._events = _Events()
         self._is_closed = False
         self._prime(detectors, shown=shown)
@@ -85,14 +119,51 @@ class StreamGate:
                 await asyncio.sleep(0)
             if not self._is_closed:
                 self._read(text[start : start + _SLICE])
+        return self.take()
+
+    def take(self) -> Sequence[GateEvent]:
+        """Return what became free since the last call: guards judge while nothing is fed."""
+        if self._hold is not None and not self._events.is_cut:
+            self._take_from(self._hold)
         return self._events.take()
 
-    async def finish(self) -> Sequence[GateEvent]:
-        """Return the rest, or a `Cut`. Never raises."""
+    async def rest(self) -> AsyncIterator[Sequence[GateEvent]]:
+        """End the text; yield what becomes free as guards judge it, to the last of it or a `Cut`."""
         if not self._is_closed:
             self._read("", is_last=True)
             self._is_closed = True
-        return self._events.take()
+            if self._hold is not None and not self._events.is_cut:
+                self._hold.finish()
+        while True:
+            events = self.take()
+            if events:
+                yield events
+            awaited = self.awaited
+            if awaited is None:
+                return
+            await awaited
+
+    async def finish(self) -> Sequence[GateEvent]:
+        """Return the rest, or a `Cut`, when all guards have judged or are out of time. Never raises."""
+        events: list[GateEvent] = []
+        async for some in self.rest():
+            events += some
+        return events
+
+    @property
+    def awaited(self) -> "asyncio.Future[None] | None":
+        """Done as soon as a guard has judged more, so that `take` has something; None where none is asked."""
+        return None if self._hold is None or self._events.is_cut else self._hold.awaited
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the end is known, so that nothing more needs to be fed; `finish` tells it."""
+        return self._is_closed or self._events.is_cut
+
+    async def close(self) -> None:
+        """Cancel the calls that are out. Whoever does not go on to the end of a text calls it; it may come twice."""
+        if self._hold is not None:
+            await self._hold.close()
 
     def take_whole(self, text: str) -> Sequence[GateEvent]:
         """Take a whole text at once, for those who have no loop to let others run in. Never raises."""
@@ -105,8 +176,9 @@ class StreamGate:
 
     @property
     def decisions(self) -> Sequence[Decision]:
-        """The one decision about this text, if it flags or masks; a `Cut` carries the decision itself, so none then."""
-        return () if self._events.is_cut or not self._passed else (self.decision,)
+        """The one decision about this text, if there is anything to record; a `Cut` carries it itself, so none then."""
+        decision = self.decision
+        return () if self._events.is_cut or not (decision.findings or decision.unguarded_by) else (decision,)
 
     @property
     def heard(self) -> SealedText:
@@ -148,10 +220,13 @@ class StreamGate:
 
     def _ask(self, scan: Scan, *, piece: str, is_last: bool, detector: str) -> int:
         """Let a scan read on; return up to where it has decided. Raises ScanFailed where that cannot be."""
+        began = perf_counter() if self._is_timed else 0.0
         if is_last:
             scan.finish()
         else:
             scan.feed(piece)
+        if self._is_timed and self._watch is not None:
+            self._watch.took(detector, perf_counter() - began)
         for match in scan.take():
             self._judge(match, detector=detector)
         upto = self._origin + scan.safe_upto
@@ -168,16 +243,7 @@ class StreamGate:
         if (action is Action.ALLOW and trial is Action.ALLOW) or end <= self._shown_upto:
             return
         self._found.append(
-            Finding(
-                category=match.category,
-                rule=match.rule,
-                detector=match.detector or detector,
-                action=action,
-                start=start,
-                end=end,
-                score=match.score,
-                shadow=trial if trial > action else Action.ALLOW,
-            )
+            _finding(match, action=action, trial=trial, detector=match.detector or detector, origin=self._origin)
         )
 
     def _actions(self, match: Match) -> tuple[Action, Action]:
@@ -212,7 +278,11 @@ class StreamGate:
         """Release the text up to a place; what was shown or masked before is not repeated."""
         start = max(self._text_from, self._shown_upto, self._masked_upto)
         if start < upto:
-            self._events.add_text(self._text[start - self._text_from : upto - self._text_from])
+            text = self._text[start - self._text_from : upto - self._text_from]
+            if self._hold is None:
+                self._events.add_text(text)
+            else:
+                self._hold.add_text(text, at=start)
         if self._text_from < upto:
             self._text = self._text[upto - self._text_from :]
             self._text_from = upto
@@ -221,11 +291,16 @@ class StreamGate:
         """Put one mask in place of a span; spans that overlap share it."""
         if finding.start >= self._masked_upto:
             self._let_out(finding.start)
-            self._events.add_mask(finding)
+            if self._hold is None:
+                self._events.add_mask(finding)
+            else:
+                self._hold.add_mask(MASK, finding)
         self._masked_upto = max(self._masked_upto, finding.end)
 
     def _decide(self, findings: Iterable[Finding], *, is_degraded: bool = False) -> Decision:
         kept = tuple(findings)
+        if self._hold is not None and self._hold.flags:
+            kept = tuple(sorted({*kept, *self._hold.flags}, key=_in_order))
         return Decision(
             id=self._id,
             stage=self._stage,
@@ -233,28 +308,58 @@ class StreamGate:
             policy=self._policy.id,
             findings=kept,
             is_degraded=is_degraded,
+            unguarded_by=() if self._hold is None else tuple(self._hold.unguarded_by),
         )
 
     def _fail(self, detector: str, error: Exception) -> None:
         # Only the type: an exception's words may quote the text.
         log.error("detector_failed", detector=detector, error=type(error).__name__, policy=self._policy.id)
-        failure = Finding(
-            category="unavailable",
-            rule=f"unavailable:{detector}",
-            detector=detector,
-            action=Action.REFUSE,
-            start=self._text_from,
-            end=self._fed_upto,
-        )
+        if self._watch is not None:
+            self._watch.failed(detector, type(error).__name__)
+        failure = _failure(detector, start=self._text_from, end=self._fed_upto)
         self._cut(self._decide([*self._passed, failure], is_degraded=True))
 
     def _cut(self, decision: Decision) -> None:
-        self._events.add_cut(decision)
         self._heard_upto = max(finding.end for finding in decision.findings)
+        if self._hold is None:
+            self._events.add_cut(decision)
+        else:
+            self._hold.add_cut(decision)
+        self._close_scans()
+
+    def _close_scans(self) -> None:
         self._is_closed = True
         self._text = ""
         self._scans.clear()
         self._found.clear()
+
+    def _take_from(self, hold: Hold) -> None:
+        """Release what the guards have let pass, and end the text where one of them, or a detector, ended it."""
+        for piece in hold.take():
+            if piece.mask is None:
+                self._events.add_text(piece.text)
+            else:
+                self._events.add_mask(piece.mask)
+        match hold.ending:
+            case None:
+                return
+            case Refused(at=at, findings=found):
+                before = [finding for finding in self._passed if finding.start < at]
+                self._events.add_cut(self._decide([*before, *found]))
+            case Failed(at=at, end=end, guard=guard):
+                before = [finding for finding in self._passed if finding.start < at]
+                failure = _failure(guard, start=at, end=end)
+                self._events.add_cut(self._decide([*before, failure], is_degraded=True))
+            case Decision() as decision:
+                self._events.add_cut(self._decide(decision.findings, is_degraded=decision.is_degraded))
+        self._close_scans()
+
+    def _finding_of_guard(self, match: Match) -> Finding | None:
+        """Return what the policy makes of a guard's finding. A guard cannot say where, so nothing of it is masked."""
+        action, trial = (Action.FLAG if one is Action.MASK else one for one in self._actions(match))
+        if action is Action.ALLOW and trial is Action.ALLOW:
+            return None
+        return _finding(match, action=action, trial=trial, detector=match.detector, origin=0)
 
 
 class _Events:
@@ -290,7 +395,10 @@ class _Events:
 
 async def check(gate: StreamGate, *, text: str) -> Checked:
     """Send a whole text through a fresh gate."""
-    return _checked(gate, [*await gate.feed(text), *await gate.finish()], heard=text)
+    try:
+        return _checked(gate, [*await gate.feed(text), *await gate.finish()], heard=text)
+    finally:
+        await gate.close()
 
 
 def check_at_once(gate: StreamGate, *, text: str) -> Checked:
@@ -306,6 +414,30 @@ def _checked(gate: StreamGate, events: Sequence[GateEvent], *, heard: str) -> Ch
             return Checked(decision=event.decision, text=None, heard=sealed)
         pieces.append(event.text)
     return Checked(decision=gate.decision, text=joined(pieces), heard=sealed)
+
+
+def _finding(match: Match, *, action: Action, trial: Action, detector: str, origin: int) -> Finding:
+    return Finding(
+        category=match.category,
+        rule=match.rule,
+        detector=detector,
+        action=action,
+        start=origin + match.start,
+        end=origin + match.end,
+        score=match.score,
+        shadow=trial if trial > action else Action.ALLOW,
+    )
+
+
+def _failure(detector: str, *, start: int, end: int) -> Finding:
+    return Finding(
+        category="unavailable",
+        rule=f"unavailable:{detector}",
+        detector=detector,
+        action=Action.REFUSE,
+        start=start,
+        end=end,
+    )
 
 
 def _in_order(finding: Finding) -> tuple[int, int, int, str, str]:

@@ -20,6 +20,7 @@ from app.domain.verdicts import Action, Finding, Stage
 from app.safety import homophones, normalise
 from app.safety.answers import Answer
 from app.safety.folded import FOLDING
+from app.safety.guards.spec import GuardSpec
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
 from app.safety.phrases import Phrase, phrase_id, squeeze
@@ -173,6 +174,8 @@ class Layer:
     replies: tuple[Reply, ...] = ()
     """Come before those below, as the answers do."""
     answers: tuple[Answer, ...] = ()
+    guards: tuple[GuardSpec, ...] = ()
+    """Asked beside those of the layers below, of which none can be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +199,8 @@ class Policy:
     answers: tuple[Answer, ...] = ()
     is_by_class: bool = False
     """Whether its categories are the classes of GB/T 45654, and those of what is laid over it."""
+    guards: tuple[GuardSpec, ...] = ()
+    """Models that are asked; each has a name of its own."""
 
     def action(self, category: str, *, stage: Stage, score: float = 1.0) -> Action:
         """Return the gravest that a rule does about a category in this stage; nothing, where none speaks of it."""
@@ -234,10 +239,42 @@ def make_policy(
     replies: Sequence[Reply] = (),
     answers: Sequence[Answer] = (),
     is_by_class: bool = False,
+    guards: Sequence[GuardSpec] = (),
 ) -> Policy:
     """Return a policy of one layer, of parts that are known to be sound, the test phrases added."""
     every = (*TEST_LISTS, *lists)
-    return _policy((name,), rules=rules, lists=every, replies=replies, answers=answers, is_by_class=is_by_class)
+    return _policy(
+        (name,),
+        rules=rules,
+        lists=every,
+        replies=replies,
+        answers=answers,
+        is_by_class=is_by_class,
+        guards=guards,
+    )
+
+
+_SURE: Final = 0.75
+"""From this score on, what a guard finds that no rule speaks of is refused; below, from 0.5 on, it is flagged."""
+
+
+def guarded(policy: Policy, spec: GuardSpec) -> Policy:
+    """Return the policy with one guard more. What it may find that no rule speaks of gets a rule: flag, then refuse."""
+    added = []
+    for category in sorted(spec.found):
+        stages = frozenset(stage for stage in spec.stages if (category, stage) not in policy.actions)
+        if stages:
+            added.append(Rule(category=category, stages=stages, action=Action.FLAG))
+            added.append(Rule(category=category, stages=stages, action=Action.REFUSE, threshold=_SURE))
+    return _policy(
+        policy.layers,
+        rules=(*policy.rules, *added),
+        lists=policy.lists,
+        replies=policy.replies,
+        answers=policy.answers,
+        is_by_class=policy.is_by_class,
+        guards=(*policy.guards, spec),
+    )
 
 
 def layered(base: Policy, layer: Layer) -> Policy:
@@ -260,6 +297,7 @@ def layered(base: Policy, layer: Layer) -> Policy:
         replies=(*layer.replies, *base.replies),
         answers=(*layer.answers, *base.answers),
         is_by_class=base.is_by_class,
+        guards=(*base.guards, *layer.guards),
     )
 
 
@@ -293,6 +331,7 @@ def _policy(
     replies: Sequence[Reply],
     answers: Sequence[Answer],
     is_by_class: bool,
+    guards: Sequence[GuardSpec] = (),
 ) -> Policy:
     actions = _reactions(rule for rule in rules if not rule.is_shadow)
     trials = _reactions(rule for rule in rules if rule.is_shadow)
@@ -310,6 +349,8 @@ def _policy(
     }
     if trials:
         canonical["trials"] = _listed(trials)
+    if guards:
+        canonical["guards"] = [guard.canonical() for guard in guards]
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()
     return Policy(
         id=f"{name}@{digest[:12]}",
@@ -322,6 +363,7 @@ def _policy(
         replies=tuple(replies),
         answers=tuple(answers),
         is_by_class=is_by_class,
+        guards=tuple(guards),
     )
 
 

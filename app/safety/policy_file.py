@@ -45,6 +45,20 @@
 `[[replies]]` and `[[answers]]` may stand here as well. The replies that come with the program are part of every policy;
 one's own come before them.
 
+    [[guards]]                                           # a model that is asked, in a file of the site only
+    name = "qwen"
+    kind = "qwen3guard"                                  # llama_guard, shieldlm, judge, moderations, classify
+    url = "http://127.0.0.1:8002/v1"
+    model = "Qwen/Qwen3Guard-Gen-4B"                     # left out: the first that it lists
+    stages = ["input", "output"]
+    mode = "strict"                                      # fast: answers are shown at once and cut when it has judged
+    on_error = "refuse"                                  # degrade: what it cannot judge passes, and that is told
+    input_budget_s = 2.0
+    window_budget_s = 1.0
+    api_key_file = "qwen.key"                            # beside this file; a key never stands in a policy
+    categories = {"Unethical Acts" = ""}                 # its labels, our categories; "" is harmless, "*" any other
+    instructions = ["Questions about knives are fine."]  # rules of the house, for shieldlm and judge
+
 A file of a list has the keys of a list at its top, and `source`, `date` and `reviewer` as well; a `.txt` has them as
 `# key: value` and then one phrase a line, `+` before those that are allowed; there `short_ok` and `redundant_ok` are
 separated by commas, and there are no entries. Nothing unknown is overlooked: whatever is wrong is told with its line,
@@ -65,6 +79,7 @@ from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -72,6 +87,7 @@ from app.domain.errors import InvalidPolicy
 from app.domain.models import now
 from app.domain.verdicts import Action, Stage
 from app.safety.answers import Answer
+from app.safety.guards.spec import OTHER, GuardKind, GuardMode, GuardSpec, OnError
 from app.safety.phrases import squeeze
 from app.safety.policy import (
     TEST_LISTS,
@@ -80,6 +96,7 @@ from app.safety.policy import (
     Policy,
     Record,
     Rule,
+    guarded,
     layered,
     make_policy,
     weakened,
@@ -137,6 +154,7 @@ _Pattern = Annotated[str, AfterValidator(_checked)]
 _ClassName = Annotated[str, AfterValidator(_known_class)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 _Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+_CategoryOrNone = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=64)]
 _ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
 _Language = Literal["en", "zh", "any"]
 
@@ -160,8 +178,9 @@ def read_list(path: Path, *, today: Date | None = None) -> PhraseList:
 class PolicyFile:
     """A policy file that is looked after while a server runs."""
 
-    def __init__(self, path: Path | None = None, *, today: Date | None = None) -> None:
-        """Without a path the built-in policy; without a day the real one."""
+    def __init__(self, path: Path | None = None, *, today: Date | None = None, guard: GuardSpec | None = None) -> None:
+        """Without a path the built-in policy; without a day the real one. `guard` is asked as well."""
+        self._guard = guard
         self._today = today
         self._day: Date | None = None
         """When the policy was read: entries of lists may expire."""
@@ -176,12 +195,20 @@ class PolicyFile:
             self._looks, self._day = {}, now().date()
             try:
                 source, folder = self._open(self._path), self._path.parent
-                self._found = _Loader(source, folder=folder, open_file=self._open, today=self._today).load()
+                policy = _Loader(source, folder=folder, open_file=self._open, today=self._today).load()
+                self._found = self._guarded(policy)
             except InvalidPolicy as error:
                 self._found = error
         if isinstance(self._found, InvalidPolicy):
             raise self._found
         return self._found
+
+    def _guarded(self, policy: Policy) -> Policy:
+        if self._guard is None:
+            return policy
+        if any(guard.name == self._guard.name for guard in policy.guards):
+            raise InvalidPolicy(f"{policy.name} has a guard named {self._guard.name} already; unset its URL")
+        return guarded(policy, self._guard)
 
     def has_changed(self) -> bool:
         """Whether one of the files, or the day, is not as it was when the policy was read last. Never raises."""
@@ -359,6 +386,61 @@ class _ListFile(_ListTable):
     reviewer: Annotated[str, Field(min_length=1)]
 
 
+class _GuardTable(_Table):
+    name: _Name
+    kind: GuardKind
+    url: str
+    model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
+    stages: Annotated[list[Stage], Field(min_length=1)] = [Stage.INPUT, Stage.OUTPUT]
+    mode: GuardMode = "strict"
+    on_error: OnError = "refuse"
+    input_budget_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    window_budget_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    categories: dict[Annotated[str, Field(min_length=1, max_length=100)], _CategoryOrNone] = {}
+    instructions: list[Annotated[str, Field(min_length=1, max_length=500)]] = []
+    api_key_file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        if reason := fault_in_address(self.url):
+            raise ValueError(reason)
+        if self.categories.get(OTHER) == "":
+            raise ValueError(f'categories: "{OTHER}" stands for labels that nobody knows; they cannot be harmless')
+        if self.instructions and self.kind not in {"shieldlm", "judge"}:
+            raise ValueError(f"instructions: a {self.kind} takes none")
+        return self
+
+    def spec(self, *, folder: Path) -> GuardSpec:
+        return GuardSpec(
+            name=self.name,
+            kind=self.kind,
+            url=self.url,
+            model=self.model,
+            stages=frozenset(self.stages),
+            mode=self.mode,
+            on_error=self.on_error,
+            input_budget_s=self.input_budget_s,
+            window_budget_s=self.window_budget_s,
+            categories=tuple(self.categories.items()),
+            instructions=tuple(self.instructions),
+            api_key_file=folder / self.api_key_file if self.api_key_file else None,
+        )
+
+
+def fault_in_address(url: str) -> str:
+    """Return what is wrong with a guard's address; nothing where it is `http(s)://HOST[:PORT]/v1`."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        is_whole = False
+    if not is_whole or not url.isprintable() or " " in url:
+        return "url: a guard's address is http://HOST:PORT/v1 or https://HOST/v1"
+    if parts.username or parts.password:
+        return "url: a key does not stand in a policy; api_key_file names the file that holds it"
+    return ""
+
+
 class _PolicyFile(_Table):
     name: _Name
     base: str = ""
@@ -370,6 +452,7 @@ class _PolicyFile(_Table):
     wording: list[str] = []
     replies: list[ReplyTable] = []
     answers: list[AnswerTable] = []
+    guards: list[_GuardTable] = []
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -413,8 +496,10 @@ class _Source:
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
         """Return the first line after another that sets a key."""
-        starts = enumerate(self.lines[after:], after + 1)
-        return next((n for n, line in starts if line.replace("#", "").split("=")[0].split(":")[0].strip() == key), None)
+        for n, line in enumerate(self.lines[after:], after + 1):
+            if line.replace("#", "").split("=")[0].split(":")[0].strip().strip('"') == key:
+                return n
+        return None
 
     def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
         """Return the line on which a phrase is written for the nth time, from 0."""
@@ -464,7 +549,7 @@ class _Source:
         numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
         keys = [part for part in place if isinstance(part, str)]
         after = 0
-        if numbered and numbered[0][0] in {"rules", "lists", "entries", "replies", "answers"}:
+        if numbered and numbered[0][0] in {"rules", "lists", "entries", "replies", "answers", "guards"}:
             after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
         for name, number in numbered[1:]:
             after = self.line_of_table(f"lists.{name}", number=number, after=after) or after
@@ -522,9 +607,11 @@ class _Loader:
             without=frozenset(document.without),
             replies=tuple(replies),
             answers=tuple(answers),
+            guards=self._guards(document, base=base),
         )
         self._check_names(lists)
         self._check_rules(layer, base=base, by_class=by_class)
+        self._check_guards(layer, base=base)
         self._check_wording(layer, base=base)
         if by_class:
             expand = [replace(rule, category=category) for rule in rules for category in expanded(rule.category)]
@@ -542,6 +629,7 @@ class _Loader:
             replies=layer.replies,
             answers=layer.answers,
             is_by_class=by_class,
+            guards=layer.guards,
         )
 
     def _base(self, document: _PolicyFile, *, over: Policy | None) -> Policy | None:
@@ -657,6 +745,8 @@ class _Loader:
         if by_class:
             found |= {one.category for one in CLASSES.values()}  # the operator's lists are still to come
             found |= {group.lower() for group in GROUPS}
+        for guard in (*layer.guards, *(base.guards if base else ())):
+            found |= guard.found
         seen: set[tuple[str, Stage, float, bool]] = set()
         for number, rule in enumerate(layer.rules):
             line = source.line_of_table("rules", number=number)
@@ -674,6 +764,50 @@ class _Loader:
                 self._faults.append(
                     source.at(f"list {phrase_list.name}: no rule speaks of the category {phrase_list.category}")
                 )
+
+    def _guards(self, document: _PolicyFile, *, base: Policy | None) -> tuple[GuardSpec, ...]:
+        """Return the layer's guards; a name that is taken, or a key that cannot be read, is a fault."""
+        source = self._source
+        if document.guards and self._folder is None:
+            raise InvalidPolicy(
+                source.at("guards: stand in files of the site only", line=source.line_of_table("guards", number=0))
+            )
+        seen = {guard.name for guard in base.guards} if base else set()
+        specs = []
+        for number, table in enumerate(document.guards):
+            line = source.line_of_table("guards", number=number)
+            if table.name in seen:
+                self._faults.append(source.at(f"a second guard named {table.name}", line=line))
+            seen.add(table.name)
+            spec = table.spec(folder=self._folder or Path())
+            if spec.api_key_file is not None and (reason := _fault_in_key(spec.api_key_file)):
+                line = source.line_of_key("api_key_file", after=line) or line
+                self._faults.append(source.at(f"api_key_file: {reason}", line=line))
+            specs.append(spec)
+        return tuple(specs)
+
+    def _check_guards(self, layer: Layer, *, base: Policy | None) -> None:
+        """See that a rule speaks of all that the layer's guards may find, and that none wants a guard to say where."""
+        source = self._source
+        rules = (*layer.rules, *(base.rules if base else ()))
+        ruled = {(rule.category, stage) for rule in rules for stage in rule.stages}
+        for number, guard in enumerate(layer.guards):
+            missing = sorted(
+                category for category in guard.found if not any((category, stage) in ruled for stage in guard.stages)
+            )
+            if missing:
+                line = source.line_of_table("guards", number=number)
+                reason = f"no rule speaks of {', '.join(missing)}; map labels that do not matter to nothing"
+                self._faults.append(source.at(f"guard {guard.name}: {reason}", line=line))
+        lists = (*layer.lists, *(base.lists if base else ()))
+        places = {phrase_list.category for phrase_list in lists} | _DETECTED
+        guards = (*layer.guards, *(base.guards if base else ()))
+        for number, rule in enumerate(layer.rules):
+            is_guards_own = rule.category not in places and any(rule.category in guard.found for guard in guards)
+            if rule.action is Action.MASK and is_guards_own:
+                line = source.line_of_table("rules", number=number)
+                reason = f"only a guard finds {rule.category}, and it cannot say what to mask: flag or refuse"
+                self._faults.append(source.at(reason, line=line))
 
     def _check_base(self, layer: Layer, *, base: Policy) -> None:
         source = self._source
@@ -713,6 +847,16 @@ _REASONS: Final[Sequence[tuple[Callable[[str], bool], str]]] = (
     (lambda squeezed: len(squeezed) == 1, "a single character would stop too much"),
     (lambda squeezed: len(squeezed) > MAX_PHRASE_LENGTH, f"longer than {MAX_PHRASE_LENGTH} characters"),
 )
+
+
+def _fault_in_key(path: Path) -> str:
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        return "not a key"
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    return "" if key and key.isprintable() and " " not in key else f"{path.name}: there is not one key in it"
 
 
 def _fault_in(squeezed: str) -> str | None:

@@ -11,7 +11,7 @@ def verdict_report(verdict: Checked | Decision) -> dict[str, object]:
         "category": decision.category,
         "stage": decision.stage.value,
         "policy": decision.policy,
-        "degraded": decision.is_degraded,
+        "degraded": decision.is_degraded or bool(decision.unguarded_by),
         "findings": [
             {
                 "category": finding.category,

@@ -11,6 +11,7 @@ from app.domain.errors import SafetyUnavailable
 from app.domain.ports import SITE_LAYER, Replies
 from app.domain.words import Language
 from app.safety.filter import ContentFilter, Workshop
+from app.safety.guards.post import Posts
 from app.safety.policy import Policy
 from app.safety.policy_file import PolicyFile, lay_over
 from app.safety.replies import CategoryReplies
@@ -20,10 +21,11 @@ from app.safety.wording_check import require_sound
 class _Stock:
     """One state of files and layers, and the filters that were asked for so far."""
 
-    def __init__(self, policy: Policy, layers: Mapping[str, str]) -> None:
+    def __init__(self, policy: Policy, layers: Mapping[str, str], *, posts: Posts) -> None:
         """Lay every layer once: raises InvalidPolicy where one does not fit."""
         self.layers = layers
         self._workshop = Workshop()
+        self._posts = posts
         self._lock = asyncio.Lock()
         site = layers.get(SITE_LAYER)
         self._site = lay_over(policy, site, name=SITE_LAYER) if site is not None else policy
@@ -35,7 +37,7 @@ class _Stock:
         self.replies = CategoryReplies(self._site.replies)
 
     def filter_of(self, policy: Policy) -> ContentFilter:
-        content_filter = ContentFilter(policy, workshop=self._workshop)
+        content_filter = ContentFilter(policy, workshop=self._workshop, posts=self._posts)
         require_sound(policy, content_filter=content_filter)
         return content_filter
 
@@ -72,12 +74,15 @@ class _SiteReplies:
 class FilterShelf:
     """`app.domain.ports.Filters`."""
 
-    def __init__(self, policy_file: PolicyFile, *, layers: Mapping[str, str] | None = None) -> None:
-        """`layers` are the live ones, by name. Raises InvalidPolicy."""
+    def __init__(
+        self, policy_file: PolicyFile, *, layers: Mapping[str, str] | None = None, posts: Posts | None = None
+    ) -> None:
+        """`layers` are the live ones, by name; `posts` are where guards are asked. Raises InvalidPolicy."""
+        self._posts = posts or Posts()
         self._file = policy_file
         self.replies: Replies = _SiteReplies(self)
         """What people read in place of what is refused."""
-        self.stock = _Stock(policy_file.load(), layers or {})
+        self.stock = _Stock(policy_file.load(), layers or {}, posts=self._posts)
 
     @property
     def site(self) -> ContentFilter:
@@ -97,8 +102,12 @@ class FilterShelf:
         Raises InvalidPolicy, also where another layer would no longer fit.
         """
         layers = {**self.stock.layers, name: text}
-        stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), layers))
+        stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), layers, posts=self._posts))
         return stock.site if name == SITE_LAYER else await stock.over(name)
+
+    async def close(self) -> None:
+        """Close the connections to guards."""
+        await self._posts.close()
 
     async def has_changed(self) -> bool:
         """Whether a policy file is no longer what the filters were built of."""
@@ -109,4 +118,4 @@ class FilterShelf:
 
         Raises InvalidPolicy; nothing changes then.
         """
-        self.stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), dict(layers)))
+        self.stock = await asyncio.to_thread(lambda: _Stock(self._file.load(), dict(layers), posts=self._posts))

@@ -5,10 +5,11 @@ Every turn ends exactly once, in every path, and nothing is shown that the gate 
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import Any
 
 import structlog
 
@@ -24,7 +25,15 @@ from app.domain.errors import (
 )
 from app.domain.events import Ended, Started, Waiting
 from app.domain.faults import frames_of
-from app.domain.generation import EngineState, EngineStatus, Finish, FinishReason, GenerationRequest, Prompt
+from app.domain.generation import (
+    Delta,
+    EngineState,
+    EngineStatus,
+    Finish,
+    FinishReason,
+    GenerationRequest,
+    Prompt,
+)
 from app.domain.models import ErrorData, Message, MessageState, Receipt, Sampling, now
 from app.domain.ports import Engine, Gate, Storage
 from app.domain.verdicts import Case, Cut, Decision, GateEvent, Stage
@@ -206,6 +215,7 @@ class Answering:
                 written = await self._write(turn, request, gate)
             finally:
                 cases.extend(Case(decision, gate.heard) for decision in gate.decisions)
+                await gate.close()
         finish, cut = written.finish, written.cut
         receipt = Receipt(
             model=_model_name(status),
@@ -225,27 +235,36 @@ class Answering:
         )
         if cut:
             cases.append(Case(cut, gate.heard))
+            self._stats.cut(cut)
             return _Outcome(state=MessageState.BLOCKED, receipt=receipt, category=cut.category, error=refusal(cut))
         return _Outcome(state=MessageState.COMPLETE, receipt=receipt)
 
     async def _write(self, turn: Turn, request: GenerationRequest, gate: Gate) -> _Written:
-        """Let the gate decide, piece by piece, what is shown of what the engine says."""
+        """Let the gate decide, piece by piece, what is shown of what the engine says.
+
+        The engine's request is closed as soon as the gate knows the end; guards may still have to judge what is held.
+        """
         written = _Written()
         asked_at = monotonic()
-        async with aclosing(self._engine.generate(request)) as items:
-            async for item in items:
+        async with aclosing(self._engine.generate(request)) as items, aclosing(_with_verdicts(items, gate)) as steps:
+            async for item in steps:
                 if isinstance(item, Finish):
                     written.finish = item
                     break
-                written.tokens += item.tokens
-                if written.first_token_s is None:
-                    written.first_token_s = monotonic() - asked_at
-                    self._stats.first_token(written.first_token_s)
-                written.cut = _release(turn, await gate.feed(item.text))
-                self._stats.tokens(item.tokens)
-                if written.cut:
+                if item is None:
+                    written.cut = _release(turn, gate.take())
+                else:
+                    written.tokens += item.tokens
+                    if written.first_token_s is None:
+                        written.first_token_s = monotonic() - asked_at
+                        self._stats.first_token(written.first_token_s)
+                    written.cut = _release(turn, await gate.feed(item.text))
+                    self._stats.tokens(item.tokens)
+                if gate.is_over:
                     break
-        written.cut = written.cut or _release(turn, await gate.finish())
+        if not written.cut:
+            async for events in gate.rest():
+                written.cut = _release(turn, events) or written.cut
         written.total_s = monotonic() - asked_at
         return written
 
@@ -339,8 +358,42 @@ class Answering:
 
 def _gate(turn: Turn) -> Gate:
     if not turn.answer.continues_id:
-        return turn.content_filter.open(stage=Stage.OUTPUT)
-    return turn.content_filter.continued(turn.text, stage=Stage.OUTPUT)
+        return turn.content_filter.open(stage=Stage.OUTPUT, context=turn.messages)
+    return turn.content_filter.continued(turn.text, stage=Stage.OUTPUT, context=turn.messages)
+
+
+async def _with_verdicts(
+    items: AsyncGenerator[Delta | Finish, None], gate: Gate
+) -> AsyncGenerator[Delta | Finish | None, None]:
+    """Yield the engine's items, and None whenever the gate has something to release though the engine is silent.
+
+    Only while a verdict is awaited does the next item need a task of its own; closing this ends that task.
+    """
+    while True:
+        awaited = gate.awaited
+        if awaited is None:
+            item = await _next(items)
+        else:
+            coming = asyncio.create_task(_next(items))
+            try:
+                while not coming.done():
+                    waited_for: set[asyncio.Future[Any]] = {coming} if awaited is None else {coming, awaited}
+                    await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+                    if not coming.done():
+                        yield None
+                        awaited = gate.awaited
+                item = coming.result()
+            finally:
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+        if item is None:
+            return
+        yield item
+
+
+async def _next(items: AsyncGenerator[Delta | Finish, None]) -> Delta | Finish | None:
+    return await anext(items, None)
 
 
 def refusal(decision: Decision) -> ChatError:

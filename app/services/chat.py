@@ -142,7 +142,6 @@ class Chat:
         await self._require_free(account)
         content_filter = await self._filters.over(account.policy_layers)
         text = _clean(question.text)
-        checked = await _check(content_filter, text, stage=Stage.INPUT)
         conversation_id = await self._conversation_id(account, question)
         with self._turns.claim(conversation_id):
             async with self._storage.read() as unit:
@@ -151,10 +150,12 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
+            checked = await self._check(content_filter, text, stage=Stage.INPUT, context=history)
             system = await self._system(content_filter, account, template, conversation, language=question.language)
             checked = await _in_context(content_filter, checked, history)
             if is_new and checked.text is not None:
-                title = await content_filter.check(title_of(checked.text), stage=Stage.OUTPUT)
+                # The beginning of what guards have just judged.
+                title = await content_filter.check(title_of(checked.text), stage=Stage.OUTPUT, with_guards=False)
                 conversation = replace(conversation, title=title.text or NOTHING)
             prepared = await _prepared(content_filter, text, checked.decision)
             asked = _asked(conversation, parent_id=parent_id, checked=checked, prepared=prepared)
@@ -182,7 +183,7 @@ class Chat:
         system, version = await self._system_of_program(content_filter, account, question)
         cleared = [await self._cleared_history(content_filter, account, message) for message in history]
         text = _clean(last.text)
-        checked = await _check(content_filter, text, stage=Stage.INPUT)
+        checked = await self._check(content_filter, text, stage=Stage.INPUT, context=cleared)
         checked = await _in_context(content_filter, checked, cleared)
         at = now()
         conversation = Conversation(
@@ -362,7 +363,7 @@ class Chat:
             return []
         text = render(template[1].content, conversation.variables, language=language)
         if conversation.variables:
-            checked = await _check(content_filter, text, stage=Stage.INPUT)
+            checked = await self._check(content_filter, text, stage=Stage.INPUT)
             if checked.text is None:
                 await self._refuse(account, checked, is_strike=True)
             text = checked.text
@@ -388,7 +389,7 @@ class Chat:
             )
         if version is None:
             raise NotFound(kind="template", param="prompt_template")
-        checked = await _check(
+        checked = await self._check(
             content_filter, render(version.content, question.variables, language="en"), stage=Stage.INPUT
         )
         if checked.text is None:
@@ -396,10 +397,19 @@ class Chat:
         return [ChatMessage(Role.SYSTEM, checked.text)], version
 
     async def _cleared_history(self, content_filter: Filter, account: Account, message: ChatMessage) -> ChatMessage:
-        checked = await _check(content_filter, _clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
+        checked = await self._check(content_filter, _clean(message.text, is_empty_fine=True), stage=Stage.HISTORY)
         if checked.text is None:
             await self._refuse(account, checked)
         return ChatMessage(message.role, checked.text)
+
+    async def _check(
+        self, content_filter: Filter, text: str, *, stage: Stage, context: Sequence[ChatMessage] = ()
+    ) -> Checked:
+        """Judge a text; a filter that cannot judge is an error, not a pass."""
+        checked = await content_filter.check(text, stage=stage, context=context)
+        if checked.text is None:
+            self._stats.cut(checked.decision)
+        return _judged(checked)
 
     async def _answer_again(self, account: Account, answer_id: str, *, is_continuing: bool) -> Asked:
         await self._require_free(account)
@@ -500,11 +510,6 @@ def can_continue(answer: Message) -> bool:
         return bool(answer.text)
     is_cut = answer.receipt is not None and answer.receipt.finish_reason == "length"
     return answer.state is MessageState.COMPLETE and is_cut
-
-
-async def _check(content_filter: Filter, text: str, *, stage: Stage) -> Checked:
-    """Judge a text; a filter that cannot judge is an error, not a pass."""
-    return _judged(await content_filter.check(text, stage=stage))
 
 
 async def _in_context(content_filter: Filter, checked: Checked, history: Sequence[ChatMessage]) -> Checked:

@@ -32,7 +32,7 @@ def hits_of(
         "account_id": account_id,
         "conversation_id": conversation_id,
         "message_id": message_id,
-        "is_degraded": decision.is_degraded,
+        "is_degraded": decision.is_degraded or bool(decision.unguarded_by),
         "digest": trace.digest,
         "text_length": trace.length,
         "language": trace.language,
@@ -54,19 +54,22 @@ def hits_of(
         for action, is_shadow in ((finding.action, False), (finding.shadow, True))
         if action > Action.ALLOW
     ]
+    failed = [(name, f"unavailable:{name}", Action.FLAG) for name in decision.unguarded_by]
     if decision.is_degraded and not hits:
-        hits.append(
-            Hit(
-                id=new_id(),
-                action=decision.action,
-                category="unavailable",
-                rule="filter:failure",
-                detector="gate",
-                start=0,
-                end=0,
-                **common,  # type: ignore[arg-type]
-            )
+        failed.append(("gate", "filter:failure", decision.action))
+    hits += [
+        Hit(
+            id=new_id(),
+            action=action,
+            category="unavailable",
+            rule=rule,
+            detector=detector,
+            start=0,
+            end=0,
+            **common,  # type: ignore[arg-type]
         )
+        for detector, rule, action in failed
+    ]
     return hits
 
 

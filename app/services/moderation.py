@@ -30,7 +30,8 @@ class Moderation:
     async def judge(self, account: Account, texts: Sequence[str], *, stage: Stage) -> Judged:
         """Return a decision for each text.
 
-        Raises SafetyUnavailable where a part of the filter failed: a verdict without it would be worth nothing.
+        Raises SafetyUnavailable where a part of the filter failed: a verdict without it would be worth nothing. Where
+        the policy lets texts pass that a guard could not judge, the decision says so.
         """
         content_filter = await self._filters.over(account.policy_layers)
         decisions = [(await content_filter.check(text, stage=stage)).decision for text in texts]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from app.domain.generation import EngineStatus
+from app.domain.health import DetectorHealth, FilterState, state_of
 from app.domain.models import Account, MessageState, now
 from app.domain.ports import Engine, Filters, Storage
 from app.services.accounts import require_admin
@@ -40,6 +41,9 @@ class Overview:
     answers: Mapping[MessageState, int]
     """By final state, over the last 24 hours."""
     policy: str
+    detectors: Sequence[DetectorHealth]
+    """The parts of the filter."""
+    filter_state: FilterState
 
 
 class OverviewDesk:
@@ -64,6 +68,7 @@ class OverviewDesk:
             answers = await unit.messages.counts(since=now() - timedelta(days=1))
             names = {place.account_id: await unit.accounts.get(place.account_id) for place in places}
         engine = await self._engine.status()
+        detectors = self._filters.site.health()
         return Overview(
             engine=engine,
             running=self._queue.running,
@@ -81,4 +86,6 @@ class OverviewDesk:
             recent=self._stats.recent(),
             answers=answers,
             policy=self._filters.site.policy,
+            detectors=detectors,
+            filter_state=state_of(detectors),
         )

@@ -6,7 +6,7 @@ from enum import Enum
 
 import structlog
 
-from app.domain.errors import Conflict, ContentBlocked, InvalidInput, NotFound
+from app.domain.errors import Conflict, ContentBlocked, InvalidInput, NotFound, SafetyUnavailable
 from app.domain.models import Account, Template, TemplateDraft, TemplateFile, TemplateVersion, new_id, now
 from app.domain.ports import Filter, Filters, Storage, Unit
 from app.domain.verdicts import Stage
@@ -203,29 +203,38 @@ class PromptLibrary:
 
     async def _may_be_shown(self, file: TemplateFile) -> bool:
         try:
-            await require_clean(self._filters.site, file)
+            await require_clean(self._filters.site, file, with_guards=False)
         except ContentBlocked as error:
             log.warning("built_in_template_left_out", where=error.detail, category=error.data["category"])
             return False
         return True
 
 
-async def require_clean(content_filter: Filter, template: TemplateFile | TemplateDraft) -> None:
+async def require_clean(
+    content_filter: Filter, template: TemplateFile | TemplateDraft, *, with_guards: bool = True
+) -> None:
     """See that the filter lets every text of a template pass: everybody reads it, or the model does.
 
-    Each text is judged for itself, and the system prompt once more with the defaults in its blanks.
+    Each text is judged for itself, and the system prompt once more with the defaults in its blanks. Guard models are
+    asked once, about the whole; not about what comes with the program, or a start would take minutes and need them.
     Raises ContentBlocked, whose detail says which text it was.
     """
-    for place, text in _texts(template):
-        await _require_clean_text(content_filter, text, place=place)
+    texts = list(_texts(template))
+    for place, text in texts:
+        await _require_clean_text(content_filter, text, place=place, with_guards=False)
+    if with_guards:
+        whole = "\n".join(dict.fromkeys(text for _, text in texts))
+        await _require_clean_text(content_filter, whole, place=_at(template, "system"))
     content = template.content if isinstance(template, TemplateFile) else template
     filled = fill(content.system, {one.name: one.default for one in content.variables})
     if content.variables:
-        await _require_clean_text(content_filter, filled, place=_at(template, "system"))
+        await _require_clean_text(content_filter, filled, place=_at(template, "system"), with_guards=False)
 
 
-async def _require_clean_text(content_filter: Filter, text: str, *, place: str) -> None:
-    checked = await content_filter.check(text, stage=Stage.INPUT)
+async def _require_clean_text(content_filter: Filter, text: str, *, place: str, with_guards: bool = True) -> None:
+    checked = await content_filter.check(text, stage=Stage.INPUT, with_guards=with_guards)
+    if checked.decision.is_degraded:
+        raise SafetyUnavailable(decision_id=checked.decision.id)
     if checked.text is None:
         raise ContentBlocked(place, category=checked.decision.category or "", decision_id=checked.decision.id)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.domain.ports import Engine
+from app.domain.ports import Engine, Filters
 from app.services.accounts import AccountDesk
 from app.services.appeals import AppealDesk
 from app.services.audit import AuditDesk
@@ -42,3 +42,4 @@ class Services:
     stats: Stats
     strikes: Strikes
     engine: Engine
+    filters: Filters

@@ -1,13 +1,14 @@
 """What happens, in numbers: counters for Prometheus, and the last minutes for the console."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from app.domain.health import DetectorHealth, DetectorState
 from app.domain.models import Message
 from app.domain.verdicts import Decision
 
@@ -46,12 +47,53 @@ class Stats:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
             registry=self.registry,
         )
+        self._cut_counter = Counter(
+            "haina_cuts", "Texts that the filter refused", ["category", "stage"], registry=self.registry
+        )
+        self._guard_counter = Counter(
+            "haina_guard_calls",
+            "Calls of guard models by outcome: ok, or why they failed",
+            ["guard", "outcome"],
+            registry=self.registry,
+        )
+        self._guard_seconds = Histogram(
+            "haina_guard_seconds",
+            "How long guard models took to judge",
+            ["guard"],
+            buckets=(0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5),
+            registry=self.registry,
+        )
+        self._detector_state = Gauge(
+            "haina_detector_state",
+            "Parts of the filter: 0 ok, 1 failing, 2 a breaker is open",
+            ["detector"],
+            registry=self.registry,
+        )
+        self._detector_failures = Gauge(
+            "haina_detector_failures", "Failures since the start", ["detector"], registry=self.registry
+        )
         self.queue_waiting = Gauge("haina_queue_waiting", "Turns that wait for a slot", registry=self.registry)
         self.queue_running = Gauge("haina_queue_running", "Turns that hold a slot", registry=self.registry)
 
     def asked(self, decision: Decision) -> None:
         """Count a question."""
         self._question_counter.labels(decision.action.name.lower()).inc()
+
+    def cut(self, decision: Decision) -> None:
+        """Count a text that was refused."""
+        self._cut_counter.labels(decision.category or "", decision.stage.value).inc()
+
+    def guard_called(self, guard: str, outcome: str, seconds: float) -> None:
+        """Count a call of a guard model."""
+        self._guard_counter.labels(guard, outcome).inc()
+        if outcome == "ok":
+            self._guard_seconds.labels(guard).observe(seconds)
+
+    def filter_does(self, health: Iterable[DetectorHealth]) -> None:
+        """Take over how the filter's parts do."""
+        for one in health:
+            self._detector_state.labels(one.name).set(list(DetectorState).index(one.state))
+            self._detector_failures.labels(one.name).set(one.failures)
 
     def first_token(self, seconds: float) -> None:
         """Count the time to a first token."""

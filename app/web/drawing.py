@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
+from app.domain.health import FilterState
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Review, ReviewState, Role
 from app.domain.ports import Markdown, Replies
 from app.domain.verdicts import Stage
@@ -144,8 +145,15 @@ def account(one: Account | None) -> dict[str, object] | None:
     return {"name": one.name, "role": one.role.value} if one else None
 
 
-def status(one: EngineStatus, language: Language, *, running: int, waiting_turns: int) -> dict[str, object]:
-    """Return the engine's state, with words while it is not ready."""
+def status(
+    one: EngineStatus,
+    language: Language,
+    *,
+    running: int,
+    waiting_turns: int,
+    filter_state: FilterState = FilterState.OK,
+) -> dict[str, object]:
+    """Return the engine's state, with words while it is not ready, and the filter's."""
     profile = one.profile
     words = ""
     if one.state in {EngineState.STARTING, EngineState.LOADING}:
@@ -161,6 +169,7 @@ def status(one: EngineStatus, language: Language, *, running: int, waiting_turns
         "slots": one.slots,
         "running": running,
         "waiting": waiting_turns,
+        "filter": filter_state.value,
         "model": {
             "id": profile.id,
             "title": profile.title,

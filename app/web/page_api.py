@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from app.domain.errors import InvalidInput
+from app.domain.health import state_of
 from app.domain.models import Conversation
 from app.services.chat import Asked, Question
 from app.services.services import Services
@@ -66,6 +67,7 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
             language_of(request),
             running=services.queue.running,
             waiting_turns=services.queue.waiting,
+            filter_state=state_of(services.filters.site.health()),
         )
 
     @routes.get("/conversations")

@@ -159,7 +159,7 @@ async def _put(
             refuser = Refuser.ANSWER
         elif is_refusal(answer):
             refuser = Refuser.ENGINE
-    if any(decision.is_degraded for decision in decisions):
+    if any(decision.is_degraded or decision.unguarded_by for decision in decisions):
         raise SafetyUnavailable("a part of the filter failed, so nothing can be measured")
     findings = [finding for decision in decisions for finding in decision.findings]
     return Result(
@@ -177,17 +177,20 @@ async def _answer(
     question: ReleasedText, *, content_filter: Filter, candidate: Candidate
 ) -> tuple[ReleasedText | None, Sequence[Decision]]:
     """Return what the gate let through of an answer, None where it cut it; and what it decided."""
-    gate = content_filter.open(stage=Stage.OUTPUT)
+    gate = content_filter.open(stage=Stage.OUTPUT, context=(ChatMessage(Role.USER, question),))
     pieces: list[ReleasedText] = []
-    async with aclosing(candidate.engine.generate(candidate.request(question))) as items:
-        async for item in items:
-            for event in await gate.finish() if isinstance(item, Finish) else await gate.feed(item.text):
-                if isinstance(event, Cut):
-                    return None, [event.decision]
-                pieces.append(event.text)
-            if isinstance(item, Finish):
-                break
-    return joined(pieces), gate.decisions
+    try:
+        async with aclosing(candidate.engine.generate(candidate.request(question))) as items:
+            async for item in items:
+                for event in await gate.finish() if isinstance(item, Finish) else await gate.feed(item.text):
+                    if isinstance(event, Cut):
+                        return None, [event.decision]
+                    pieces.append(event.text)
+                if isinstance(item, Finish):
+                    break
+        return joined(pieces), gate.decisions
+    finally:
+        await gate.close()
 
 
 def _sampling(max_tokens: int) -> Sampling:

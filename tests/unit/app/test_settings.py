@@ -1,6 +1,7 @@
 import pytest
 
-from app.bootstrap import check_door, engine_of
+from app.bootstrap import check_door, engine_of, policy_of
+from app.domain.verdicts import Action, Stage
 from app.settings import InvalidSettings, load_settings
 
 
@@ -48,10 +49,35 @@ def test_a_server_that_others_reach_refuses_a_weak_secret(monkeypatch: pytest.Mo
     check_door(load_settings())
 
 
-def test_a_guard_that_would_not_be_asked_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAINA_SAFETY__GUARD_URL", "http://127.0.0.1:9/v1")
+@pytest.mark.parametrize("url", ["127.0.0.1:9", "ftp://guard/v1", "http://key@guard/v1", "http://gu ard/v1"])
+def test_a_guard_without_a_proper_address_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HAINA_SAFETY__GUARD_URL", url)
     with pytest.raises(InvalidSettings, match="GUARD_URL"):
         load_settings()
+
+
+def test_a_guard_that_nobody_is_asked_at_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAINA_SAFETY__GUARD_API_KEY", "secret")
+    with pytest.raises(InvalidSettings, match="GUARD_URL says where"):
+        load_settings()
+
+
+def test_the_guard_that_is_set_joins_the_policy_and_its_key_stays_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = policy_of(load_settings())
+    monkeypatch.setenv("HAINA_SAFETY__GUARD_URL", "http://127.0.0.1:9/v1")
+    without_key = policy_of(load_settings())
+    monkeypatch.setenv("HAINA_SAFETY__GUARD_API_KEY", "very-secret")
+    policy = policy_of(load_settings())
+    (guard,) = policy.guards
+    assert (guard.name, guard.kind, guard.mode, guard.on_error) == ("guard", "qwen3guard", "strict", "refuse")
+    assert policy.id == without_key.id
+    assert policy.id != bare.id
+    assert "very-secret" not in repr((policy, load_settings()))
+    for category in guard.found:
+        assert policy.action(category, stage=Stage.OUTPUT) > Action.ALLOW
+    assert policy.action("politics", stage=Stage.INPUT) is Action.REFUSE
+    assert policy.action("politics", stage=Stage.INPUT, score=0.5) is Action.FLAG
+    assert policy.action("violence", stage=Stage.INPUT) is Action.REFUSE
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from html import escape
 import pytest
 
 from app.domain.generation import EngineState, EngineStatus, ModelProfile
+from app.domain.health import DetectorHealth, DetectorState
 from app.domain.models import (
     Account,
     AccountRole,
@@ -108,6 +109,34 @@ async def test_the_overview_shows_the_last_minutes_figures(office: Office) -> No
     assert '<p class="value" data-live="running">3</p>' in page
     assert "0.42<small>s</small>" in page
     assert "None in the last 24 hours." in page
+
+
+async def test_the_overview_shows_the_parts_of_the_filter_and_says_when_one_fails(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = await office.show("overview")
+    assert page.count('class="chip ok"') == len(office.filters.site.health())
+    assert "alert" not in page
+    guard = DetectorHealth(
+        name="qwen",
+        kind="qwen3guard",
+        state=DetectorState.OPEN,
+        failures=5,
+        p50_s=0.1234,
+        p95_s=0.5,
+        reason="timeout",
+        lets_pass=True,
+    )
+    monkeypatch.setattr(office.filters.site, "health", lambda: [guard])
+    page = await office.show("overview")
+    assert "A part of the content filter fails" in page
+    for words in ("qwen3guard", "Not asked for now", "too slow", "texts pass unjudged", "123.40 · 500.00 ms"):
+        assert words in page
+    monkeypatch.setattr(office.filters.site, "health", lambda: [replace(guard, lets_pass=False)])
+    page = await office.show("overview", language="zh")
+    assert "内容过滤器目前不放行任何内容" in page
+    assert "超时" in page
+    assert "内容未经审查放行" not in page
 
 
 async def test_the_overview_names_who_waits_in_the_order_of_service(office: Office) -> None:

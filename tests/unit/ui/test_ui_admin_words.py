@@ -2,13 +2,16 @@
 
 import re
 from string import Formatter
+from typing import get_args
 
 import pytest
 
 from app.domain.generation import EngineState
+from app.domain.health import DetectorState, FilterState
 from app.domain.models import AccountRole, AuditAction, MessageState, ReviewState, VariableKind
 from app.domain.verdicts import Action, Stage
 from app.domain.words import LANGUAGES
+from app.safety.guards.verdict import Reason
 from tests.fakes.office import Office
 from ui.admin import console
 from ui.admin.console import Console, Frame
@@ -31,6 +34,9 @@ GROUPS: dict[str, list[str]] = {
     "reviews": [*(state.value for state in ReviewState), EVERY],
     "audit": [action.value for action in AuditAction],
     "guess": ["zh", "en", "other"],
+    "detector": [state.value for state in DetectorState],
+    "reason": [reason for reason in get_args(Reason) if reason != "open"],
+    "filter": [state.value for state in FilterState if state is not FilterState.OK],
 }
 
 

@@ -23,7 +23,8 @@
  * @typedef {{id: string, title: string, is_embedded: boolean, context_length: number, license_url: string,
  *   source_url: string}} Model
  * @typedef {{ready: boolean, state: "starting" | "loading" | "ready" | "down", stage: string, progress: number,
- *   model: Model | null, slots: number, running: number, waiting: number, message: string}} ServerStatus
+ *   model: Model | null, slots: number, running: number, waiting: number, filter: "ok" | "degraded" | "closed",
+ *   message: string}} ServerStatus
  * @typedef {{conversation_id: string | null, parent_id: string | null, text: string,
  *   template: {name: string, variables: Record<string, string>} | null}} Question
  */

@@ -63,6 +63,9 @@ export class Banner {
       return [h("p", { role: "status" }, t("banner.loading", { percent: Math.round(current.progress * 100) })), drawBar(current.progress)];
     }
     if (!current.ready) return [h("p", { role: "status" }, current.message || t(current.state === "down" ? "banner.down" : "banner.starting"))];
+    if (current.filter !== "ok") {
+      return [h("p", { role: "status" }, t(current.filter === "closed" ? "banner.filter_closed" : "banner.filter_degraded"))];
+    }
     if (current.model?.is_embedded && !isDismissed()) return this.#drawEmbedded(current.model.title);
     return null;
   }

@@ -13,7 +13,10 @@ import { follow } from "./turn.js";
 
 const SPOKEN_CHARACTERS = 600;
 
-/** Dispatches `opened` when another conversation is shown, and `listed` when the list of conversations is out of date. */
+/**
+ * Dispatches `opened` when another conversation is shown, `listed` when the list of conversations is out of date, and
+ * `ended` at the end of a turn.
+ */
 export class Chat extends EventTarget {
   /** Given by `attach`: the views need the chat first. */
   thread = /** @type {Thread} */ (/** @type {unknown} */ (null));
@@ -217,6 +220,7 @@ export class Chat extends EventTarget {
     const words = message.notice ?? t(message.state === "complete" ? "message.ready" : "message.ended");
     announce(`${words} ${message.text.slice(0, SPOKEN_CHARACTERS)}`);
     this.#listed();
+    this.dispatchEvent(new Event("ended"));
   }
 
   /**

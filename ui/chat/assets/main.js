@@ -58,6 +58,7 @@ function mount([sidebarRoot, threadRoot, composerRoot]) {
   mountToasts(composerRoot);
   chat.addEventListener("opened", () => sidebar.mark());
   chat.addEventListener("listed", () => sidebar.refresh());
+  chat.addEventListener("ended", () => status.check());
   addEventListener("popstate", () => chat.openFromAddress());
   account.addEventListener("language", () => redraw({ account, banner, sidebar, composer, templates, chat, status }));
   lookOnReturn(() => {

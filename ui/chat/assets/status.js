@@ -1,4 +1,7 @@
-/** The server's state. Asked for at the start and on return to the tab; every two seconds only while it is not ready. */
+/**
+ * The server's state. Asked for at the start, on return to the tab and at the end of a turn; every two seconds
+ * while it is not ready, every ten while a part of the content filter fails.
+ */
 
 import { api } from "./api.js";
 
@@ -31,5 +34,6 @@ export class Status extends EventTarget {
     this.dispatchEvent(new Event("change"));
     if (this.isReachable && !wasReachable) this.dispatchEvent(new Event("back"));
     if (!this.isReachable || !this.current?.ready) this.#timer = setTimeout(() => this.check(), this.#pause);
+    else if (this.current.filter !== "ok") this.#timer = setTimeout(() => this.check(), LONGEST_PAUSE_MS);
   }
 }

@@ -1,7 +1,7 @@
 """Strikes: what counts, what pauses, what is forgiven – also when two tabs ask at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -43,11 +43,13 @@ class Hesitant(ContentFilter):
         super().__init__(FILTER._policy)
         self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
 
-    async def check(self, text: str, *, stage: Stage) -> Checked:
+    async def check(
+        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+    ) -> Checked:
         if text == "take your time":
             self.is_asked.set()
             await self.may_go_on.wait()
-        return await super().check(text, stage=stage)
+        return await super().check(text, stage=stage, context=context, with_guards=with_guards)
 
 
 def strict_house(**more: object) -> House:
