@@ -231,9 +231,10 @@ def _places(phrase_list: PhraseList) -> Places | None:
     if phrase_list.path is None:
         return None
     text = read_text(phrase_list.path)
-    lines = text.split("\n")
-    heading = f"name = {phrase_list.name!r}".replace("'", '"')
-    after = next((number for number, line in enumerate(lines) if line.split("#")[0].strip() == heading), 0)
+    lines = [line.split("#")[0].strip() for line in text.split("\n")]
+    heading = f'name = "{phrase_list.name}"'
+    # Several lists may stand in a policy, each behind its name.
+    after = lines.index(heading) if "[[lists]]" in lines and heading in lines else 0
     return Places(text, is_toml=phrase_list.path.suffix != ".txt", after=after)
 
 

@@ -119,6 +119,10 @@ def test_a_list_within_a_policy_needs_a_header_too_and_has_its_lines(tmp_path: P
     assert told(inspection)[2:] == [(Reason.SHORT, 10, "苹果"), (Reason.SHORT, 15, "苹果")]
 
 
+def test_keys_may_stand_in_any_order(tmp_path: Path) -> None:
+    assert told(looked_at(tmp_path, 'phrases = [\n"苹果派",\n"苹果"]\n' + HEADER)) == [(Reason.SHORT, 3, "苹果")]
+
+
 def test_two_lists_of_one_name_are_told() -> None:
     one = PhraseList(name="a", category="ads", language="zh", source="s", reviewer="r", reviewed_on=TODAY)
     assert [remark.words for remark in inspect([one, one], corpora=(), today=TODAY).remarks] == [
