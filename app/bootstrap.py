@@ -44,6 +44,7 @@ from app.services.turns import Journal, Turns
 from app.settings import PREFIX, SCRIPTED, InvalidSettings, Settings
 from app.web.application import Door, Front, create
 from app.web.closing import Closing
+from app.worker.protocol import NO_MODEL
 from app.worker.supervisor import Supervisor
 from prompts.formats.registry import load_format
 from prompts.formats.tokenizer import Tokenizer
@@ -148,8 +149,8 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
     content_filter = filter_of(settings)
-    supervisor = None if settings.engine.url else _supervisor(settings)
-    engine = engine_of(settings, supervisor=supervisor)
+    supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
+    engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
     services, journal, answering = _services(storage, content_filter, engine)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
@@ -261,14 +262,16 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
 
 
 def _supervisor(settings: Settings) -> Supervisor:
+    """Return the keeper of the local worker: of the model that is set, or beside another engine of the classifier."""
     model = settings.model
     return Supervisor(
         [
-            *("--model", model.path, "--revision", model.revision),
+            *("--model", NO_MODEL if settings.engine.url else model.path, "--revision", model.revision),
             *("--dtype", model.dtype),
             *("--quantize", model.quantize),
             *("--slots", str(model.slots)),
             *("--adapter", model.adapter, "--adapter-mode", model.adapter_mode),
+            *("--classifier", model.classifier),
             *("--data", str(settings.data_dir)),
         ],
         environment={f"{PREFIX}LOG__FORMAT": logs.format_of(settings.log)},  # its log goes through us to our terminal
