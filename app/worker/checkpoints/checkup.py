@@ -60,6 +60,8 @@ class Checkup:
     """Tokens; 0 where it is not known."""
     is_packed: bool
     """Weights that are 4-bit ones already."""
+    is_classifier: bool
+    """A sequence-classification model: it says what a text is, and answers nobody."""
     needs: tuple[Need, ...]
     """At each precision; none where the parameters are not known."""
     memory: Memory
@@ -119,6 +121,7 @@ def examine(folder: Path, *, name: str = "", is_deep: bool = False, say: Say = l
         parameters=parameters,
         context_length=layers.context_length if layers else 0,
         is_packed=is_packed,
+        is_classifier=is_classifier,
         needs=tuple(_possible(memory.needs(size), is_packed=is_packed)) if size else (),
         memory=memory_here(),
     )

@@ -61,6 +61,7 @@ async def answer(request: Request, *, body: ClassifyBody, classifier: ServedClas
             }
             for index, row in enumerate(scores)
         ],
+        "labels": classifier.labels,  # ours: what the probabilities belong to
         "usage": answers.usage(prompt_tokens=tokens, completion_tokens=0),
     }
 

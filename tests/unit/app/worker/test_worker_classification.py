@@ -85,6 +85,7 @@ async def test_the_answer_has_vllms_shape(client: httpx.AsyncClient) -> None:
             {"index": 0, "label": "safe", "probs": [1 / 6, 5 / 6], "num_classes": 2},
             {"index": 1, "label": "offensive", "probs": [3 / 5, 2 / 5], "num_classes": 2},
         ],
+        "labels": ["offensive", "safe"],
         "usage": {"prompt_tokens": 11, "completion_tokens": 0, "total_tokens": 11},
     }
 
