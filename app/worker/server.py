@@ -176,7 +176,7 @@ class _Routes:
     def _classifier(self, model: str | None) -> ServedClassifier:
         """Return the classifier, which may be ready before the language model is. Raises Refused as `_served` does."""
         host = self._host
-        if host.classifier is None or host.state == "stopping":
+        if host.classifier is None:
             raise self._absent("classifier")
         _require_name(host.classifier.name, asked=model)
         return host.classifier

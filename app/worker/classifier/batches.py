@@ -30,7 +30,9 @@ Probabilities = tuple[float, ...]
 Scores = tuple[Probabilities, ...]
 """Of a request's texts, in its order: for each label the largest of the text's windows."""
 QUEUE_WINDOWS = 1024
-"""How many windows may wait. A request with more is taken where nothing else waits."""
+"""How many windows may wait, as they are counted: of one request no more than `_MOST_COUNTED`."""
+_MOST_COUNTED = 64
+"""A very long text takes turns with the others like any other request, so it does not shut them out either."""
 _MOST_WINDOWS = 64
 _WASTE = 1.5
 """How many tokens a batch may have, padding included, for each that is read."""
@@ -110,7 +112,8 @@ class Batcher:
 
     def require_room(self) -> None:
         """Raise QueueFull where a request would be refused however short it is: before work is put into it."""
-        self._require_room(1)
+        with self._changed:
+            self._require_room(1)
 
     def submit(self, texts: Sequence[Sequence[Window]]) -> Future[Scores]:
         """Queue texts, each as its windows. Raises QueueFull, EngineStopped; ValueError where there is nothing to read.
@@ -148,7 +151,8 @@ class Batcher:
             self._end_all()
 
     def _require_room(self, windows: int) -> None:
-        if self._open and self.windows + windows > self._queue_windows:
+        waiting = sum(min(request.left, _MOST_COUNTED) for request in self._open.values())
+        if self._open and waiting + min(windows, _MOST_COUNTED) > self._queue_windows:
             self._metrics.refused.inc()
             raise QueueFull
 

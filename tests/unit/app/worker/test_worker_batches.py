@@ -141,6 +141,7 @@ def test_a_text_that_fails_does_so_alone(run: Run) -> None:
     with pytest.raises(JobFailed, match=r"^RuntimeError$") as caught:
         bad.result(WITHIN_S)
     assert caught.value.code == "internal_error"
+    running.stop()  # whoever waits for a result may know it before it is counted
     assert (running.count("done"), running.count("failed")) == (4, 1)
 
 
@@ -177,6 +178,7 @@ def test_a_cancelled_request_never_runs_and_makes_room(run: Run) -> None:
     kept.result(WITHIN_S)
 
     assert not any(BAD in one.ids for batch in running.scorer.batches for one in batch)
+    running.stop()
     assert (running.count("cancelled"), running.count("done")) == (1, 2)
 
 
@@ -210,6 +212,19 @@ def test_a_full_queue_refuses_at_once_and_an_empty_one_takes_any_length(run: Run
 
     running.batcher.require_room()
     assert running.metrics.classifier.refused._value.get() == 2
+
+
+def test_a_very_long_text_does_not_shut_others_out(run: Run) -> None:
+    running = run(queue_windows=130)
+    running.hold()
+    long = running.batcher.submit([[window(5)] * 5_000])
+    short = running.batcher.submit([[window(5)]] * 65)
+    with pytest.raises(QueueFull):
+        running.batcher.submit([[window(5)]] * 2)
+    running.go()
+
+    assert len(short.result(WITHIN_S)) == 65
+    assert long.result(WITHIN_S) == ((0.0, 1.0),)
 
 
 @pytest.mark.parametrize("texts", [[], [[]], [[window(3)], []]])
