@@ -59,6 +59,7 @@ from app.services.turns import Journal, Turns
 from app.settings import PREFIX, SCRIPTED, InvalidSettings, Settings
 from app.web.application import Door, Front, create
 from app.web.closing import Closing
+from app.worker.protocol import NO_MODEL
 from app.worker.supervisor import Supervisor
 from prompts.formats.registry import load_format
 from prompts.formats.tokenizer import Tokenizer
@@ -194,6 +195,10 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
         storage, filters, engine, stats, recorder=recorder, strikes=strikes, evidence=evidence
     )
     await services.policies.refresh()
+    content_filter = filter_of(settings)
+    supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
+    engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
+    services, journal, answering = _services(storage, content_filter, engine)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -407,14 +412,16 @@ def _services(
 
 
 def _supervisor(settings: Settings) -> Supervisor:
+    """Return the keeper of the local worker: of the model that is set, or beside another engine of the classifier."""
     model = settings.model
     return Supervisor(
         [
-            *("--model", model.path, "--revision", model.revision),
+            *("--model", NO_MODEL if settings.engine.url else model.path, "--revision", model.revision),
             *("--dtype", model.dtype),
             *("--quantize", model.quantize),
             *("--slots", str(model.slots)),
             *("--adapter", model.adapter, "--adapter-mode", model.adapter_mode),
+            *("--classifier", model.classifier),
             *("--data", str(settings.data_dir)),
         ],
         environment={f"{PREFIX}LOG__FORMAT": logs.format_of(settings.log)},  # its log goes through us to our terminal

@@ -123,6 +123,8 @@ def serve(
         settings = _settings(**_given(data_dir=data), server=changes)
     if not worker and not settings.engine.url:
         raise InvalidSettings("--no-worker needs an engine: set HAINA_ENGINE__URL")
+    if not worker and settings.model.classifier:
+        raise InvalidSettings("--no-worker leaves no process for the classifier: unset HAINA_MODEL__CLASSIFIER")
     gc.disable()  # what is imported stays; searching it for garbage would take a fifth of the start
     from app import server  # noqa: PLC0415 - Gradio takes seconds to import; other commands do without
 
@@ -131,7 +133,7 @@ def serve(
 
 @app.command()
 def worker(
-    model: Annotated[str, typer.Option(help="A folder, a hub id, or `default`.")] = "default",
+    model: Annotated[str, typer.Option(help="A folder, a hub id, `default`; `none`: a classifier alone.")] = "default",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8001,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the weights.")] = "auto",
@@ -140,12 +142,16 @@ def worker(
     revision: Annotated[str, typer.Option(help="Revision of a hub id.")] = "",
     adapter: Annotated[str, typer.Option(help="A LoRA adapter: a folder, or a hub id.")] = "",
     adapter_mode: Annotated[AdapterMode, typer.Option(help="Into the weights, or beside them.")] = "auto",
+    classifier: Annotated[str, typer.Option(help="A folder with a sequence-classification model.")] = "",
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
     exit_with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Start the engine process alone."""
     from app.worker.process import run_worker  # noqa: PLC0415 - as above
+    from app.worker.protocol import NO_MODEL  # noqa: PLC0415
 
+    if model == NO_MODEL and not classifier:
+        raise InvalidInput("--model none leaves nothing to serve: name a folder with --classifier")
     settings = _settings(**_given(data_dir=data))
     sys.exit(
         run_worker(
@@ -158,6 +164,7 @@ def worker(
             revision=revision or None,
             adapter=adapter,
             adapter_mode=adapter_mode,
+            classifier=classifier,
             data_dir=settings.data_dir,
             exit_with_parent=exit_with_parent,
         )

@@ -59,6 +59,7 @@ async def examine(settings: Settings) -> list[Finding]:
         _policy(settings),
         *_evidence(settings),
         *_model(settings),
+        *_classifier(settings),
         *(await _engine(settings)),
     ]
 
@@ -71,7 +72,7 @@ def _python() -> Finding:
 def _torch(settings: Settings) -> Finding:
     version = _version_of("torch")
     if version is None:
-        needs = not settings.engine.url
+        needs = not settings.engine.url or bool(settings.model.classifier)
         return Finding(subject="torch", words="not installed", is_fault=needs, fix="make setup" if needs else "")
     if version.split("+")[0] != _TORCH:
         return Finding(
@@ -260,6 +261,26 @@ def _whole_model(settings: Settings, found: "Checkup", *, subject: str) -> list[
         )
         findings.append(Finding(subject="memory", words=words, is_fault=True, fix=fix))
     return findings
+
+
+def _classifier(settings: Settings) -> list[Finding]:
+    source = settings.model.classifier
+    if not source:
+        return []
+    from app.worker.checkpoints import checkup  # noqa: PLC0415 - as above
+
+    subject, fix = "classifier", f"haina models check {source} says it all; or set HAINA_MODEL__CLASSIFIER"
+    try:
+        found = checkup.examine(Path(source).expanduser())
+    except OSError as error:
+        words = f"{source} cannot be read: {error.strerror}"
+        return [Finding(subject=subject, words=words, is_fault=True, fix=fix)]
+    if not found.is_classifier:
+        words = f"{source} is {found.title}, no sequence-classification model"
+        return [Finding(subject=subject, words=words, is_fault=True, fix=fix)]
+    return [
+        Finding(subject=subject, words=f"{one.subject}: {one.words}", is_fault=True, fix=fix) for one in found.faults
+    ] or [Finding(subject=subject, words=found.title)]
 
 
 async def _engine(settings: Settings) -> list[Finding]:

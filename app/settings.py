@@ -105,6 +105,15 @@ class ModelSettings(_Group):
     """A LoRA adapter that changes the model: a folder, or a hub id."""
     adapter_mode: Literal["auto", "merged", "live"] = "auto"
     """Into the weights, or beside them; `auto`: merged, unless the weights are packed."""
+    classifier: str = ""
+    """A folder with a sequence-classification model, for the filter; in a local worker, also beside an engine's URL."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_model(cls, path: str) -> str:
+        if path == "none":
+            raise ValueError("a server needs a model that answers; for one elsewhere set HAINA_ENGINE__URL")
+        return path
 
 
 class SafetySettings(_Group):

@@ -7,6 +7,7 @@ from app.domain.generation import ModelProfile
 from app.domain.models import Sampling
 
 _UNKNOWN_CONTEXT_LENGTH = 4096
+_CLASSIFY = "classify"
 
 
 class _Part(BaseModel):
@@ -38,6 +39,8 @@ class _Haina(_Part):
 class _Card(_Part):
     id: str = Field(min_length=1)
     max_model_len: int | None = Field(default=None, gt=0)
+    task: object = None
+    """Our worker marks a classifier as such: it answers nobody."""
     haina: _Haina = _Haina()
 
 
@@ -46,12 +49,12 @@ class _Cards(_Part):
 
 
 def read_cards(body: bytes) -> tuple[ModelProfile, ...]:
-    """Return a profile for each model of a `/v1/models` answer. Raises EngineRefused where it cannot be read."""
+    """Return a profile for each language model of a `/v1/models` answer. Raises EngineRefused."""
     try:
         cards = _Cards.model_validate_json(body)
     except ValidationError as error:
         raise EngineRefused("the engine's model list is not what it should be", engine_status=200) from error
-    return tuple(map(_profile, cards.data))
+    return tuple(_profile(card) for card in cards.data if card.task != _CLASSIFY)
 
 
 def _profile(card: _Card) -> ModelProfile:

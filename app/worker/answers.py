@@ -242,6 +242,7 @@ def model_card(profile: ModelProfile, *, created: int) -> Json:
         "root": profile.id,
         "parent": None,
         "max_model_len": profile.context_length,
+        "task": "generate",
         "haina": {
             "title": profile.title,
             "prompt_format": profile.prompt_format,

@@ -147,6 +147,7 @@ class Engine:
             if self._is_stopping:
                 raise EngineStopped
             if len(self._waiting) + len(self._running) >= self._capacity:
+                self._metrics.refused.inc()
                 raise QueueFull
             self._waiting.append(ticket)
             self._changed.notify()

@@ -5,13 +5,11 @@ one line for the operator.
 """
 
 import logging
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
@@ -25,7 +23,9 @@ from app.worker.adapter import Adapter, Mode
 from app.worker.baichuan import modeling, official, variants, weights
 from app.worker.checkpoints import hub
 from app.worker.checkpoints.machine import has_fast_bfloat16
+from app.worker.device import device_name, spare_a_core
 from app.worker.failures import LoadFailed
+from app.worker.mishaps import told_in_one_line
 from app.worker.progress import Report, reported_bars
 from app.worker.vocabulary import Vocabulary
 from prompts.formats.registry import load_format
@@ -74,20 +74,11 @@ class LoadedModel:
 
 def load(choice: ModelChoice, *, report: Report) -> LoadedModel:
     """Load the model. Raises LoadFailed."""
-    try:
-        return _load(choice, report=report)
-    except (embedded.EmbeddedModelMissing, embedded.NoRoomForModel) as error:
-        raise LoadFailed(str(error)) from error
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise LoadFailed(f"no memory for the model {choice.path}: try --quantize 8bit or 4bit") from error
-    except SafetensorError as error:
-        raise LoadFailed(f"a weights file of {choice.path} is damaged: {error}") from error
-    except (OSError, ValueError) as error:
-        raise LoadFailed(f"the model {choice.path} cannot be loaded: {_first_line(error)}") from error
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
-            raise LoadFailed(f"the model {choice.path} cannot be loaded: {_first_line(error)}") from error
-        raise LoadFailed(f"no memory for the model {choice.path}") from error
+    with told_in_one_line(f"the model {choice.path}", hint="try --quantize 8bit or 4bit"):
+        try:
+            return _load(choice, report=report)
+        except (embedded.EmbeddedModelMissing, embedded.NoRoomForModel) as error:
+            raise LoadFailed(str(error)) from error
 
 
 def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
@@ -98,8 +89,7 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
         report("fetch", 0.05)
         folder = hub.folder_of(choice.path, revision=choice.revision)
     report("weights", 0.5)
-    if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # the web process lives here too
+    spare_a_core()
     dtype = _dtype(choice.dtype)
     adapter = adapters.read(choice.adapter) if choice.adapter else None
     with reported_bars(report, "weights", first=0.5, last=0.95):
@@ -110,7 +100,7 @@ def _load(choice: ModelChoice, *, report: Report) -> LoadedModel:
             found = official.load(
                 folder,
                 dtype=dtype,
-                device=_device(),
+                device=device_name(),
                 quantization=quantization,
                 adapter=adapter,
                 mode=choice.adapter_mode,
@@ -151,7 +141,7 @@ def _load_standard(
         config=config,
         dtype=dtype,
         # Before it is quantised it may not fit where it will fit then.
-        device_map={"": _device()} if torch.cuda.is_available() and not is_in_between else None,
+        device_map={"": device_name()} if torch.cuda.is_available() and not is_in_between else None,
         quantization_config=None if is_in_between else quantization,
         **where,
     )
@@ -171,7 +161,7 @@ def _quantised(model: Any, quantization: BitsAndBytesConfig | None) -> Any:
         config=model.config,
         state_dict=model.state_dict(),
         dtype=model.dtype,
-        device_map={"": _device()} if torch.cuda.is_available() else None,
+        device_map={"": device_name()} if torch.cuda.is_available() else None,
         quantization_config=quantization,
     )
     found.generation_config = model.generation_config
@@ -237,10 +227,6 @@ def _dtype(name: Dtype) -> torch.dtype:
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if has_fast_bfloat16() else torch.float32
-
-
-def _device() -> str:
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def _quantization(quantize: Quantize, *, dtype: torch.dtype) -> BitsAndBytesConfig | None:
@@ -325,10 +311,6 @@ def _prompt_format(vocabulary: Vocabulary) -> PromptFormat | None:
         return load_format(None, PromptTokenizer.from_json(vocabulary.json))
     except InvalidInput:
         return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _name(path: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_WINDOWS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -24,6 +25,7 @@ class Metrics:
         )
         self._running = Gauge("vllm:num_requests_running", "Requests that hold a slot", registry=registry)
         self._waiting = Gauge("vllm:num_requests_waiting", "Requests that wait for a slot", registry=registry)
+        self.classifier = ClassifierMetrics(registry)
 
     def watch(self, *, running: Callable[[], int], waiting: Callable[[], int]) -> None:
         """Say where to read the present numbers."""
@@ -33,6 +35,31 @@ class Metrics:
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class ClassifierMetrics:
+    """What the classifier counts. vLLM has no figures of its own for this."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "haina_classifier_requests", "Requests that ended: done, failed, cancelled", ["outcome"], registry=registry
+        )
+        self.refused = Counter(
+            "haina_classifier_refused", "Requests refused because the queue was full", registry=registry
+        )
+        self.tokens = Counter("haina_classifier_tokens", "Tokens read, overlaps included", registry=registry)
+        self.request_s = _histogram("haina_classifier_request_seconds", "Arrival to end", registry)
+        self.batch_s = _histogram("haina_classifier_batch_seconds", "One forward pass", registry)
+        self.batch_windows = Histogram(
+            "haina_classifier_batch_windows", "Windows in a batch", buckets=_WINDOWS, registry=registry
+        )
+        self._requests = Gauge("haina_classifier_requests_open", "Requests that wait or run", registry=registry)
+        self._windows = Gauge("haina_classifier_windows_open", "Their windows without a score", registry=registry)
+
+    def watch(self, *, requests: Callable[[], int], windows: Callable[[], int]) -> None:
+        """Say where to read the present numbers."""
+        self._requests.set_function(requests)
+        self._windows.set_function(windows)
 
 
 def _histogram(name: str, text: str, registry: CollectorRegistry) -> Histogram:

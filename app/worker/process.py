@@ -1,7 +1,8 @@
 """The worker process: it listens at once, loads in the engine's thread, serves until told to stop.
 
-Two threads: the main one with the event loop and the routes; the engine's, which alone touches torch. It imports torch,
-loads the model and then runs the engine, so the process answers `/health` from its first moment.
+The main thread has the event loop and the routes, and never touches torch. The engine's thread imports torch, loads the
+models, the classifier first, and then runs the engine, so the process answers `/health` from its first moment. The
+classifier, where there is one, has a thread of its own, and works while the language model still loads.
 
 Exit codes: 0 asked to stop, 3 cannot start (one line on standard error says why), 1 the engine broke: start it anew.
 """
@@ -22,10 +23,11 @@ import structlog
 import uvicorn
 
 from app.worker.failures import EXIT_CODE, LINE_PREFIX, StartFailed
+from app.worker.host import Host, Served, ServedClassifier
 from app.worker.metrics import Metrics
 from app.worker.progress import LoggedProgress
-from app.worker.protocol import TOKEN_VARIABLE
-from app.worker.server import Host, Served, create_app
+from app.worker.protocol import NO_MODEL, TOKEN_VARIABLE
+from app.worker.server import create_app
 
 if TYPE_CHECKING:
     from app.worker.adapter import Mode
@@ -48,12 +50,14 @@ def run_worker(
     revision: str | None = None,
     adapter: str = "",
     adapter_mode: "Mode" = "auto",
+    classifier: str = "",
     data_dir: Path,
     exit_with_parent: bool = False,
 ) -> int:
-    """Serve a model until SIGTERM or SIGINT, and return the exit code.
+    """Serve a model, a classifier, or both, until SIGTERM or SIGINT, and return the exit code.
 
-    `slots` 0 leaves the number to the worker. With `exit_with_parent` the process ends as soon as standard input does.
+    `model` `none`: no language model. `classifier` is a folder; empty: none. `slots` 0 leaves the number to the worker.
+    With `exit_with_parent` the process ends as soon as standard input does.
     """
     if exit_with_parent:
         threading.Thread(target=_exit_at_end_of_input, name="parent", daemon=True).start()
@@ -66,8 +70,18 @@ def run_worker(
     metrics = Metrics()
     models = Host()
 
-    def load() -> Served:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # no bars in a log
+    report = LoggedProgress(models.report)
+
+    def load_classifier() -> ServedClassifier | None:
+        if not classifier:
+            return None
+        from app.worker.classifier.serving import load_served_classifier  # noqa: PLC0415 - as below
+
+        return load_served_classifier(classifier, metrics=metrics.classifier, report=report)
+
+    def load_model() -> Served | None:
+        if model == NO_MODEL:
+            return None
         # Only now, in the engine's thread: importing torch takes seconds.
         from app.worker.loading import ModelChoice  # noqa: PLC0415
         from app.worker.serving import load_served  # noqa: PLC0415
@@ -81,21 +95,31 @@ def run_worker(
             adapter_mode=adapter_mode,
             data_dir=data_dir,
         )
-        report = LoggedProgress(models.report)
         return load_served(choice, slots=slots, queue_limit=QUEUE_LIMIT, metrics=metrics, report=report)
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # no bars in a log
     _log.info("worker_listening", host=host, port=listener.getsockname()[1])
-    worker = _Worker(models, metrics=metrics, load=load)
+    worker = _Worker(models, metrics=metrics, load_classifier=load_classifier, load_model=load_model)
     return asyncio.run(worker.serve(listener))
 
 
 class _Worker:
-    """The two threads and how they end."""
+    """The threads and how they end: when one of them does, all do."""
 
-    def __init__(self, host: Host, *, metrics: Metrics, load: Callable[[], Served]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        metrics: Metrics,
+        load_classifier: Callable[[], ServedClassifier | None],
+        load_model: Callable[[], Served | None],
+    ) -> None:
         self._host = host
-        self._load = load
+        self._load_classifier = load_classifier
+        self._load_model = load_model
         self._exit_code = 0
+        self._is_loaded = False
+        self._threads: list[threading.Thread] = []
         app = create_app(host, metrics=metrics, token=os.environ.get(TOKEN_VARIABLE, ""))
         self._server = _Server(
             uvicorn.Config(
@@ -112,12 +136,11 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        thread = threading.Thread(target=self._engine_thread, args=(loop,), name="engine", daemon=True)
-        thread.start()
+        self._start("engine", lambda: self._load_and_run(loop), loop=loop)
         await self._server.serve(sockets=[listener])
         self._host.close()
-        await asyncio.to_thread(thread.join, _STOP_WITHIN_S if self._host.served else 0)
-        if thread.is_alive():
+        await asyncio.to_thread(self._join, _STOP_WITHIN_S if self._is_loaded else 0)
+        if any(thread.is_alive() for thread in self._threads):
             # In the middle of a load, or of a forward pass that hangs: neither can be interrupted, nor need it be.
             _log.info("worker_stopped", exit_code=self._exit_code)
             sys.stdout.flush()
@@ -130,23 +153,48 @@ class _Worker:
         self._host.close()
         self._server.should_exit = True
 
-    def _engine_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        started_at = time.monotonic()
-        try:
-            served = self._load()
-            self._host.serve(served)
-            _log.info("worker_ready", model=served.profile.id, load_s=round(time.monotonic() - started_at, 1))
-            served.engine.run()
-        except StartFailed as error:
-            self._exit_code = _say(str(error))
-        except Exception:  # noqa: BLE001 - the thread's outermost edge: the process ends, its supervisor starts another
-            _log.exception("engine_failed")
-            self._exit_code = 1
-        finally:
+    def _join(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _start(self, name: str, work: Callable[[], None], *, loop: asyncio.AbstractEventLoop) -> threading.Thread:
+        def body() -> None:
             try:
-                loop.call_soon_threadsafe(self._stop)
-            except RuntimeError:
-                _log.debug("loop_closed")  # the process is ending already
+                work()
+            except StartFailed as error:
+                self._exit_code = _say(str(error))
+            except Exception:  # noqa: BLE001 - the thread's outermost edge: the process ends, its supervisor starts another
+                _log.exception("thread_failed", thread=name)
+                self._exit_code = 1
+            finally:
+                try:
+                    loop.call_soon_threadsafe(self._stop)
+                except RuntimeError:
+                    _log.debug("loop_closed")  # the process is ending already
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _load_and_run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be the engine's thread."""
+        started_at = time.monotonic()
+        running: threading.Thread | None = None
+        if classifier := self._load_classifier():
+            self._host.classify(classifier)
+            running = self._start("classifier", classifier.batcher.run, loop=loop)
+            _log.info("classifier_ready", model=classifier.name, load_s=round(time.monotonic() - started_at, 1))
+        served = self._load_model()
+        self._host.serve(served)
+        self._is_loaded = True
+        model = served.profile.id if served else NO_MODEL
+        _log.info("worker_ready", model=model, load_s=round(time.monotonic() - started_at, 1))
+        if served:
+            served.engine.run()
+        elif running:
+            running.join()
 
 
 class _Server(uvicorn.Server):

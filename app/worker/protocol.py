@@ -9,8 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 TOKEN_VARIABLE = "HAINA_WORKER_TOKEN"  # noqa: S105 - the name of the variable
 """Where the worker finds the token that it asks for. In the environment, because `ps` shows arguments."""
+NO_MODEL = "none"
+"""What `--model` says where the worker has a classifier alone."""
 MAX_LOGPROBS = 20
 DEFAULT_MAX_TOKENS = 16  # OpenAI's and vLLM's, of the completions route
+
+MAX_TEXTS = 64
+"""In one request to the classifier."""
 
 
 class _Body(BaseModel):
@@ -102,6 +107,23 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(default=None, ge=0)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+
+
+class ClassifyBody(_Body):
+    """`POST /classify`. Texts only: ids would have to be cut into windows without knowing what they stand for."""
+
+    input: str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)]
+    use_activation: Literal[True] | None = None
+    """vLLM's: probabilities, which is all that there is here."""
+    request_id: str | None = Field(default=None, max_length=200)
+    """In the answer's id."""
+    user: str | None = None
+    """OpenAI's; not used."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, in order."""
+        return [self.input] if isinstance(self.input, str) else self.input
 
 
 class TokenizeBody(_Body):

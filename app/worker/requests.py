@@ -41,6 +41,21 @@ class Refused(Exception):
         return JSONResponse(self.body, status_code=self.status, headers=headers)
 
 
+def queue_full(*, expected_wait_s: float) -> Refused:
+    """Return the refusal of a request that there is no room for."""
+    return Refused(
+        "too many requests wait",
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        code="rate_limit_exceeded",
+        retry_after_s=expected_wait_s,
+    )
+
+
+def shutting_down() -> Refused:
+    """Return the refusal of a request that came too late, or did not end in time."""
+    return Refused("the worker is shutting down", status=HTTPStatus.SERVICE_UNAVAILABLE, code="engine_unavailable")
+
+
 def completion_job(body: CompletionBody, *, profile: ModelProfile, vocabulary: Vocabulary, vocab_size: int) -> Job:
     """Return the job of a completion. Raises Refused."""
     if isinstance(body.prompt, str):

@@ -30,7 +30,7 @@ class ModelRunner:
 
     def open(self, job: Job) -> "ModelSequence":
         """Take a place in memory for a job."""
-        with _inference():
+        with inference():
             return ModelSequence(self, job)
 
 
@@ -56,7 +56,7 @@ class ModelSequence:
 
     def prefill(self) -> bool:
         """Take the next chunk; True when it was the last."""
-        with _inference():
+        with inference():
             ids = self._job.prompt_ids[self._done : self._done + self._chunk]
             logits = self._forward(ids, all_positions=self._job.wants_prompt_logprobs)
             if self._job.wants_prompt_logprobs:
@@ -67,7 +67,7 @@ class ModelSequence:
 
     def step(self) -> TokenScore:
         """Choose the next token from the logits of the token before."""
-        with _inference():
+        with inference():
             if self._token is not None:
                 self._logits = self._forward((self._token,), all_positions=False)[-1]
             if self._logits is None:
@@ -102,7 +102,7 @@ class ModelSequence:
 
 
 @contextmanager
-def _inference() -> Iterator[None]:
+def inference() -> Iterator[None]:
     """Run torch without gradients, and turn its errors into the engine's."""
     try:
         with torch.inference_mode():

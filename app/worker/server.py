@@ -5,14 +5,8 @@ A client that goes away cancels its request, whether that waits, is in its prefi
 
 import asyncio
 import hmac
-import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -20,57 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.domain.generation import ModelProfile
-from app.domain.ports import PromptFormat
-from app.worker import answers
-from app.worker.answers import Answer, AnswerOptions, ChatShape, CompletionShape, Json, Shape
-from app.worker.engine import Engine, EngineStopped, QueueFull, Ticket
-from app.worker.jobs import Ended, EndReason, Event, Job, Piece, PromptScored
+from app.worker import answers, generations
+from app.worker.answers import Answer, AnswerOptions, ChatShape, CompletionShape, Json
+from app.worker.bodies import read_body
+from app.worker.classifier import classification
+from app.worker.host import Host, Served, ServedClassifier
 from app.worker.metrics import Metrics
-from app.worker.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from app.worker.protocol import ChatBody, ClassifyBody, CompletionBody, DetokenizeBody, TokenizeBody
 from app.worker.requests import Refused, chat_job, completion_job
-from app.worker.vocabulary import Vocabulary
-
-MAX_BODY_BYTES = 8 * 1024 * 1024
-
-_Body = TypeVar("_Body", bound=BaseModel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A model that is ready."""
-
-    engine: Engine
-    vocabulary: Vocabulary
-    vocab_size: int
-    profile: ModelProfile
-    prompt_format: PromptFormat | None
-    created: int
-
-
-class Host:
-    """What this process serves: nothing yet, or a model. Written by the engine's thread, read by the routes."""
-
-    def __init__(self) -> None:
-        self.state = "loading"
-        self.stage = "libraries"
-        self.progress = 0.0
-        self.served: Served | None = None
-
-    def report(self, stage: str, progress: float) -> None:
-        """Take note of how far the load is."""
-        self.stage, self.progress = stage, progress
-
-    def serve(self, served: Served) -> None:
-        """Take requests from now on."""
-        self.served = served
-        self.stage, self.progress, self.state = "", 1.0, "ready"
-
-    def close(self) -> None:
-        """Take no more requests."""
-        self.state = "stopping"
-        if self.served:
-            self.served.engine.stop()
 
 
 def create_app(host: Host, *, metrics: Metrics, token: str = "") -> ASGIApp:
@@ -82,6 +33,7 @@ def create_app(host: Host, *, metrics: Metrics, token: str = "") -> ASGIApp:
             Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
             Route("/tokenize", routes.tokenize, methods=["POST"]),
             Route("/detokenize", routes.detokenize, methods=["POST"]),
+            Route("/classify", routes.classify, methods=["POST"]),
             Route("/v1/models", routes.models),
             Route("/tokenizer.json", routes.tokenizer),
             Route("/health", routes.health),
@@ -105,7 +57,7 @@ class _Routes:
 
     async def completions(self, request: Request) -> Response:
         """`POST /v1/completions`."""
-        body = await _read(request, CompletionBody)
+        body = await read_body(request, CompletionBody)
         served = self._served(body.model)
         # A long text takes a while: other requests go on meanwhile.
         job = await asyncio.to_thread(
@@ -123,11 +75,13 @@ class _Routes:
             options=_options(body, has_logprobs=body.logprobs is not None, echo=echo),
             own_stop_ids=frozenset(served.profile.stop_token_ids),
         )
-        return await self._answer(request, served=served, job=job, shape=shape, is_stream=bool(body.stream))
+        return await generations.answer(
+            request, engine=served.engine, job=job, shape=shape, is_stream=bool(body.stream)
+        )
 
     async def chat_completions(self, request: Request) -> Response:
         """`POST /v1/chat/completions`."""
-        body = await _read(request, ChatBody)
+        body = await read_body(request, ChatBody)
         served = self._served(body.model)
         job = await asyncio.to_thread(
             chat_job,
@@ -148,11 +102,13 @@ class _Routes:
             options=_options(body, has_logprobs=bool(body.logprobs)),
             own_stop_ids=frozenset(served.profile.stop_token_ids),
         )
-        return await self._answer(request, served=served, job=job, shape=shape, is_stream=bool(body.stream))
+        return await generations.answer(
+            request, engine=served.engine, job=job, shape=shape, is_stream=bool(body.stream)
+        )
 
     async def tokenize(self, request: Request) -> Response:
         """`POST /tokenize`."""
-        body = await _read(request, TokenizeBody)
+        body = await read_body(request, TokenizeBody)
         served = self._served(body.model)
         ids = await asyncio.to_thread(served.vocabulary.encode, body.prompt, add_special_tokens=body.add_special_tokens)
         names = [served.vocabulary.token(token) for token in ids] if body.return_token_strs else None
@@ -167,16 +123,24 @@ class _Routes:
 
     async def detokenize(self, request: Request) -> Response:
         """`POST /detokenize`."""
-        body = await _read(request, DetokenizeBody)
+        body = await read_body(request, DetokenizeBody)
         served = self._served(body.model)
         if any(not 0 <= token < served.vocab_size for token in body.tokens):
             raise Refused("a token id is not in the vocabulary", param="tokens")
         return JSONResponse({"prompt": served.vocabulary.decode(body.tokens)})
 
+    async def classify(self, request: Request) -> Response:
+        """`POST /classify`."""
+        body = await read_body(request, ClassifyBody)
+        classifier = self._classifier(body.model)
+        return JSONResponse(await classification.answer(request, body=body, classifier=classifier))
+
     async def models(self, _: Request) -> Response:
-        """`GET /v1/models`: empty while the model loads."""
-        served = self._host.served
-        cards = [answers.model_card(served.profile, created=served.created)] if served else []
+        """`GET /v1/models`: without those that still load; the language model first."""
+        host = self._host
+        cards = [answers.model_card(host.served.profile, created=host.served.created)] if host.served else []
+        if host.classifier:
+            cards.append(classification.card(host.classifier))
         return JSONResponse({"object": "list", "data": cards})
 
     async def tokenizer(self, _: Request) -> Response:
@@ -184,196 +148,53 @@ class _Routes:
         return Response(self._served(None).vocabulary.json, media_type="application/json")
 
     async def health(self, _: Request) -> Response:
-        """`GET /health`: 200 only where a request would be taken."""
+        """`GET /health`: 200 only where every request would be taken."""
         host = self._host
-        if host.served is None or host.state != "ready":
-            body: Json = {"state": host.state, "stage": host.stage, "progress": round(host.progress, 3)}
+        body: Json = {"classifier": classification.health(host.classifier)} if host.classifier else {}
+        if host.state != "ready":
+            body |= {"state": host.state, "stage": host.stage, "progress": round(host.progress, 3)}
             return JSONResponse(body, status_code=HTTPStatus.SERVICE_UNAVAILABLE)
-        engine = host.served.engine
-        return JSONResponse(
-            {
-                "state": "ready",
-                "slots": engine.slots,
-                "running": engine.running,
-                "waiting": engine.waiting,
-                "model": host.served.profile.id,
-                "adapter": host.served.profile.adapter,
-            }
-        )
+        body["state"] = "ready"
+        if host.served:
+            engine = host.served.engine
+            body |= {"slots": engine.slots, "running": engine.running, "waiting": engine.waiting}
+            body |= {"model": host.served.profile.id, "adapter": host.served.profile.adapter}
+        return JSONResponse(body)
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`."""
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
     def _served(self, model: str | None) -> Served:
+        """Return the language model. Raises Refused where it is not ready, or another one is asked for."""
         host = self._host
         if host.served is None or host.state != "ready":
-            raise Refused(
-                f"the model is {host.state}",
-                status=HTTPStatus.SERVICE_UNAVAILABLE,
-                code="engine_starting" if host.state == "loading" else "engine_unavailable",
-            )
-        if model not in {None, "", "default", host.served.profile.id}:
-            raise Refused(
-                f"the model {model} does not exist",
-                status=HTTPStatus.NOT_FOUND,
-                code="model_not_found",
-                param="model",
-            )
+            raise self._absent("model")
+        _require_name(host.served.profile.id, asked=model)
         return host.served
 
-    async def _answer(self, request: Request, *, served: Served, job: Job, shape: Shape, is_stream: bool) -> Response:
-        events = _Events(asyncio.get_running_loop())
-        try:
-            ticket = served.engine.submit(job, sink=events.sink)
-        except QueueFull as error:
-            self._metrics.refused.inc()
-            raise Refused(
-                "too many requests wait",
-                status=HTTPStatus.TOO_MANY_REQUESTS,
-                code="rate_limit_exceeded",
-                retry_after_s=served.engine.expected_wait_s,
-            ) from error
-        except EngineStopped as error:
-            raise Refused(
-                "the worker is shutting down", status=HTTPStatus.SERVICE_UNAVAILABLE, code="engine_unavailable"
-            ) from error
-        generation = _Generation(served.engine, ticket=ticket, events=events)
-        if is_stream:
-            return _Stream(generation, shape=shape)
-        async with generation.watched(request.receive):
-            return await _whole(generation, shape=shape)
+    def _classifier(self, model: str | None) -> ServedClassifier:
+        """Return the classifier, which may be ready before the language model is. Raises Refused as `_served` does."""
+        host = self._host
+        if host.classifier is None:
+            raise self._absent("classifier")
+        _require_name(host.classifier.name, asked=model)
+        return host.classifier
+
+    def _absent(self, kind: str) -> Refused:
+        state = self._host.state
+        if state == "ready":
+            return Refused(f"this worker has no {kind}", status=HTTPStatus.NOT_FOUND, code="model_not_found")
+        code = "engine_starting" if state == "loading" else "engine_unavailable"
+        return Refused(f"the {kind} is {state}", status=HTTPStatus.SERVICE_UNAVAILABLE, code=code)
 
 
-class _Events:
-    """Events on their way from the engine's thread to the loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()  # bounded by max_tokens
-
-    def sink(self, event: Event) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
-        except RuntimeError:
-            return  # the loop is closed: the process ends, and nobody listens
-
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        while True:
-            event = await self._queue.get()
-            yield event
-            if isinstance(event, Ended):
-                return
-
-
-class _Generation:
-    """A submitted job that ends with its client's connection."""
-
-    def __init__(self, engine: Engine, *, ticket: Ticket, events: _Events) -> None:
-        self.events = events
-        self.prompt_tokens = len(ticket.job.prompt_ids)
-        self._engine = engine
-        self._ticket = ticket
-
-    @asynccontextmanager
-    async def watched(self, receive: Receive) -> AsyncIterator[None]:
-        """Cancel when the client goes away, and in any case at the end."""
-        watch = asyncio.create_task(self._cancel_when_gone(receive))
-        try:
-            yield
-        finally:
-            watch.cancel()
-            self._engine.cancel(self._ticket)
-
-    async def _cancel_when_gone(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._engine.cancel(self._ticket)
-
-
-class _Stream(Response):
-    """Server-sent events, ended by `data: [DONE]`."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, generation: _Generation, *, shape: Shape) -> None:
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
-        del self.headers["content-length"]
-        self._generation = generation
-        self._shape = shape
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
-        async with self._generation.watched(receive):
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for chunk in _Chunks(self._generation, shape=self._shape):
-                data = chunk if isinstance(chunk, str) else json.dumps(chunk, ensure_ascii=False)
-                await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-
-class _Chunks:
-    """The chunks of a stream, in order."""
-
-    def __init__(self, generation: _Generation, *, shape: Shape) -> None:
-        self._generation = generation
-        self._shape = shape
-
-    async def __aiter__(self) -> AsyncIterator[Json | str]:
-        if opening := self._shape.opening():
-            yield self._frame(opening, completion_tokens=0)
-        async for event in self._generation.events:
-            for chunk in self._of(event):
-                yield chunk
-        yield "[DONE]"
-
-    def _of(self, event: Event) -> Iterator[Json]:
-        shape = self._shape
-        match event:
-            case PromptScored():
-                yield self._frame(shape.scored(event), completion_tokens=0)
-            case Piece():
-                # Text that is held back makes no chunk, unless its tokens are asked for.
-                if event.text or shape.options.has_logprobs or shape.options.has_token_ids:
-                    yield self._frame(shape.piece(event), completion_tokens=event.completion_tokens)
-            case Ended(reason=EndReason.STOP | EndReason.LENGTH):
-                yield self._frame(shape.ending(event), completion_tokens=event.completion_tokens)
-                if shape.options.has_usage:
-                    yield shape.answer.frame([], usage=_usage(event))
-            case Ended():
-                yield _engine_error(event).body
-
-    def _frame(self, choice: Json, *, completion_tokens: int) -> Json:
-        options = self._shape.options
-        more: Json = {"usage": None} if options.has_usage else {}
-        if options.has_usage_in_chunks:
-            prompt_tokens = self._generation.prompt_tokens
-            more["usage"] = answers.usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-        return self._shape.answer.frame([choice], **more)
-
-
-async def _whole(generation: _Generation, *, shape: Shape) -> Response:
-    """Collect the events of an answer that is not streamed."""
-    events: list[PromptScored | Piece] = []
-    async for event in generation.events:
-        if not isinstance(event, Ended):
-            events.append(event)
-        elif event.reason in {EndReason.STOP, EndReason.LENGTH}:
-            return JSONResponse(shape.whole(events, event) | {"usage": _usage(event)})
-        else:
-            raise _engine_error(event)
-    raise RuntimeError("the engine's events stopped without an end")
-
-
-def _usage(event: Ended) -> Json:
-    return answers.usage(prompt_tokens=event.prompt_tokens, completion_tokens=event.completion_tokens)
-
-
-def _engine_error(event: Ended) -> Refused:
-    if event.reason is EndReason.ERROR:
-        return Refused(event.detail, status=HTTPStatus.INTERNAL_SERVER_ERROR, code=event.error_code)
-    code = "engine_unavailable" if event.reason is EndReason.SHUTDOWN else "cancelled"
-    return Refused(event.detail or event.reason, status=HTTPStatus.SERVICE_UNAVAILABLE, code=code)
+def _require_name(name: str, *, asked: str | None) -> None:
+    """Raise Refused where another model is asked for."""
+    if asked not in {None, "", "default", name}:
+        raise Refused(
+            f"the model {asked} does not exist", status=HTTPStatus.NOT_FOUND, code="model_not_found", param="model"
+        )
 
 
 def _options(body: CompletionBody | ChatBody, *, has_logprobs: bool, echo: str | None = None) -> AnswerOptions:
@@ -385,23 +206,6 @@ def _options(body: CompletionBody | ChatBody, *, has_logprobs: bool, echo: str |
         has_usage_in_chunks=bool(stream and stream.continuous_usage_stats),
         echo=echo,
     )
-
-
-async def _read(request: Request, kind: type[_Body]) -> _Body:
-    """Read and check a body. Raises Refused, which names the first field that is wrong."""
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MAX_BODY_BYTES:
-            raise Refused("the body is too large", status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-    try:
-        return kind.model_validate_json(bytes(content))
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        param = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            raise Refused(f"unknown field: {param}", code="unknown_parameter", param=param) from error
-        raise Refused(f"{param}: {fault['msg']}" if param else fault["msg"], param=param or None) from error
 
 
 class _TokenCheck:

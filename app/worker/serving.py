@@ -3,11 +3,11 @@
 import time
 
 from app.worker.engine import Engine
+from app.worker.host import Served
 from app.worker.loading import ModelChoice, load
 from app.worker.metrics import Metrics
 from app.worker.progress import Report
 from app.worker.runner import ModelRunner
-from app.worker.server import Served
 
 
 def load_served(choice: ModelChoice, *, slots: int, queue_limit: int, metrics: Metrics, report: Report) -> Served:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from time import monotonic
 
-from tests.bench import gate, history, overhead, readers, start
+from tests.bench import classifier, gate, history, overhead, readers, start
 from tests.bench.measurement import Benchmark, Effort, machine, table
 from tests.fakes.served import ROOT
 
@@ -17,6 +17,7 @@ _BENCHMARKS: Mapping[str, Benchmark] = {
     "overhead": overhead.measure,
     "history": history.measure,
     "gate": gate.measure,
+    "classifier": classifier.measure,
 }
 
 

@@ -23,7 +23,7 @@ class Worker:
 
     def __init__(self, data_dir: Path, *, slots: int, timeout_s: float = 110.0) -> None:
         """Start it and wait until its model is loaded."""
-        self.port = _free_port()
+        self.port = free_port()
         self._program = Program(
             *("app", "worker", "--port", str(self.port), "--slots", str(slots)),
             environment={"HAINA_DATA_DIR": str(data_dir), "HAINA_LOG__LEVEL": "error", "HAINA_WORKER_TOKEN": TOKEN},
@@ -66,7 +66,8 @@ class Worker:
         return load_format(None, tokenizer)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -10,9 +10,10 @@ import httpx
 import pytest
 import torch
 
+from app.worker.host import Host
 from app.worker.loading import ModelChoice
 from app.worker.metrics import Metrics
-from app.worker.server import Host, create_app
+from app.worker.server import create_app
 from app.worker.serving import load_served
 from tests.fakes.checkpoints import NAMES, converted, folder_of, golden
 

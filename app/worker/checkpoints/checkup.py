@@ -23,6 +23,8 @@ from app.worker.checkpoints.memory import Need, Size
 _TRAINING = re.compile(r"train_\d{5}B|Intermediate-Checkpoints", re.IGNORECASE)
 _ROLE_TOKENS = {b'"<reserved_106>"', b'"<reserved_102>"'}
 """In a tokenizer of another layout they tell that the model is Baichuan's."""
+_CLASSIFIER = "ForSequenceClassification"
+"""How the names of such models' classes end."""
 _CONVERTED = "haina"
 """In a config.json that `haina models convert` has written."""
 _PACKED = ".weight.quant_state"
@@ -58,6 +60,8 @@ class Checkup:
     """Tokens; 0 where it is not known."""
     is_packed: bool
     """Weights that are 4-bit ones already."""
+    is_classifier: bool
+    """A sequence-classification model: it says what a text is, and answers nobody."""
     needs: tuple[Need, ...]
     """At each precision; none where the parameters are not known."""
     memory: Memory
@@ -91,7 +95,10 @@ def examine(folder: Path, *, name: str = "", is_deep: bool = False, say: Say = l
     if layers and entries:
         look.compare(layers, entries)
     is_official = config.get("model_type") == "baichuan"
-    look.tokenizer(is_official=is_official, vocab_size=layers.vocab_size if layers else 0)
+    is_classifier = _kind(config).endswith(_CLASSIFIER)
+    if is_classifier:
+        look.labels(config, entries)
+    look.tokenizer(is_official=is_official, is_classifier=is_classifier, vocab_size=layers.vocab_size if layers else 0)
     is_chat = "user_token_id" in look.json("generation_config.json")
     look.checksums(is_deep=is_deep, say=say)
     variant = _variant(config, entries, folder=folder)
@@ -114,6 +121,7 @@ def examine(folder: Path, *, name: str = "", is_deep: bool = False, say: Say = l
         parameters=parameters,
         context_length=layers.context_length if layers else 0,
         is_packed=is_packed,
+        is_classifier=is_classifier,
         needs=tuple(_possible(memory.needs(size), is_packed=is_packed)) if size else (),
         memory=memory_here(),
     )
@@ -186,13 +194,18 @@ def _title(variant: Variant, parameters: int, *, name: str, is_chat: bool, confi
 
 def _unknown(config: dict[str, Any], folder: Path) -> tuple[str, str, str]:
     """Return title, licence and source of a model that is none of Baichuan's."""
-    names = config.get("architectures")
-    kind = names[0] if isinstance(names, list) and names else config.get("model_type")
-    title = (
-        f"another model ({ascii(kind)[1:60].rstrip(chr(39))})" if isinstance(kind, str) else "no model that is known"
-    )
+    kind = _kind(config)
+    what = "a classifier" if kind.endswith(_CLASSIFIER) else "another model"
+    title = f"{what} ({ascii(kind)[1:60].rstrip(chr(39))})" if kind else "no model that is known"
     files = (one for one in ("LICENSE", "LICENSE.txt", "LICENSE.md") if (folder / one).exists())
     return title, next((f"see {one} in the folder" for one in files), "not told by the files"), ""
+
+
+def _kind(config: dict[str, Any]) -> str:
+    """Return the name of a model's class, else its type; empty where the config tells neither."""
+    names = config.get("architectures")
+    kind = names[0] if isinstance(names, list) and names else config.get("model_type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _size(layers: Architecture | None, entries: Headers) -> Size | None:

@@ -30,6 +30,10 @@ _PART_OF_SEVERAL = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.bin)")
 _MOST_PARTS = 1_000
 _FEW = 10
 _LONGEST_NAME = 255
+_HEADS = {"classifier.weight", "classifier.out_proj.weight", "score.weight"}
+"""The last layer of most classifiers: a row a label."""
+_OLD = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+"""What a tokenizer of a classifier is made of where there is no tokenizer.json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,9 +189,24 @@ class Inspection:
         if not missing and not wrong:
             self.note("tensors", f"all {len(needed):,} that config.json asks for, in their shapes")
 
-    def tokenizer(self, *, is_official: bool, vocab_size: int) -> None:
+    def labels(self, config: dict[str, Any], entries: Headers) -> None:
+        """See that a classifier's labels are named, as many as its head has rows, where that is of a known name."""
+        named = config.get("id2label")
+        if not isinstance(named, dict) or not all(isinstance(label, str) for label in named.values()):
+            self.fault("config.json", "it names no labels")
+            return
+        self.note("labels", f"{_plural(len(named), 'label')}: {shown(', '.join(named.values()))}")
+        for name in _HEADS & entries.keys():
+            rows = entries[name].shape[0] if entries[name].shape else 0
+            if rows != len(named):
+                self.fault("labels", f"{name} has {rows:,} rows, but config.json names {_plural(len(named), 'label')}")
+
+    def tokenizer(self, *, is_official: bool, is_classifier: bool = False, vocab_size: int) -> None:
         """See that there is a tokenizer that can be read, and that it fits the model; `vocab_size` 0: not known."""
         names = ("tokenizer.model", "tokenizer.json") if is_official else ("tokenizer.json",)
+        if is_classifier and names[0] not in self.names and (old := [one for one in _OLD if one in self.names]):
+            self.note(old[0], "a tokenizer is made of it, its content was not looked at")
+            return
         name = next((one for one in names if one in self.names), names[0])
         if name == "tokenizer.json":
             if self.json(name, is_needed=True):

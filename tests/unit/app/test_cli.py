@@ -16,9 +16,11 @@ import structlog
 
 from app import bootstrap, cli, logs
 from app.domain.errors import StorageFull
+from app.settings import load_settings
 from app.worker.checkpoints.machine import Memory
 from storage import schema
 from tests.fakes.checkpoints import folder_of
+from tests.fakes.classifiers import classifier_folder
 
 BLOCKED = "haina-blocked-test-phrase"
 TEMPLATE = 'title = {en = "Kind"}\ndescription = {en = "Is kind."}\nlanguage = "en"\nsystem = "Be kind."\n'
@@ -468,6 +470,62 @@ def test_an_adapter_that_is_not_there_is_told(haina: Run, tmp_path: Path, monkey
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     assert f"✓ adapter: {tmp_path / 'adapter'}" in haina("doctor")[1]
+
+
+def test_doctor_tells_a_folder_that_is_no_classifier_and_one_that_is_not_whole(
+    haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(folder: Path) -> list[str]:
+        monkeypatch.setenv("HAINA_MODEL__CLASSIFIER", str(folder))
+        return [line for line in haina("doctor")[1] if "classifier" in line and "fix:" not in line]
+
+    folder = classifier_folder(tmp_path / "cold")
+    assert said(folder) == ["✓ classifier: a classifier (BertForSequenceClassification)"]
+    os.truncate(folder / "model.safetensors", 2_000)
+    assert said(folder)[0].startswith("✗ classifier: model.safetensors: is cut off")
+    assert said(tmp_path / "nowhere") == [
+        f"✗ classifier: {tmp_path / 'nowhere'} cannot be read: No such file or directory"
+    ]
+    [line] = said(folder_of("tiny-7b-chat", tmp_path))
+    assert line.startswith("✗ classifier: ")
+    assert line.endswith("no sequence-classification model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "said"),
+    [
+        ({}, ("worker", "--model", "none"), "haina: --model none leaves nothing to serve"),
+        ({"HAINA_MODEL__PATH": "none"}, ("serve",), "haina: HAINA_MODEL__PATH: a server needs a model that answers"),
+        (
+            {"HAINA_MODEL__CLASSIFIER": "cold", "HAINA_ENGINE__URL": "scripted:"},
+            ("serve", "--no-worker"),
+            "haina: --no-worker leaves no process for the classifier",
+        ),
+    ],
+)
+def test_what_would_leave_nothing_to_serve_is_wrong_usage(
+    haina: Run, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], arguments: tuple[str, ...], said: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = haina(*arguments)
+
+    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+    assert err[0].startswith(said)
+
+
+@pytest.mark.parametrize(("url", "model"), [("", "a-model"), ("http://127.0.0.1:9/v1", "none"), ("scripted:", "none")])
+def test_the_local_worker_has_the_classifier_and_no_model_beside_another_engine(
+    data: Path, monkeypatch: pytest.MonkeyPatch, url: str, model: str
+) -> None:
+    monkeypatch.setenv("HAINA_MODEL__CLASSIFIER", "cold")
+    monkeypatch.setenv("HAINA_MODEL__PATH", "a-model")
+    monkeypatch.setenv("HAINA_ENGINE__URL", url)
+    command = bootstrap._supervisor(load_settings())._command
+
+    assert command[command.index("--classifier") + 1] == "cold"
+    assert command[command.index("--model") + 1] == model
+    assert command[command.index("--data") + 1] == str(data)
 
 
 def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(

@@ -11,9 +11,10 @@ from transformers import LlamaForCausalLM
 
 from app.domain.generation import ChatMessage, ModelProfile, Prompt
 from app.domain.models import Sampling
+from app.worker.host import Host, Served
 from app.worker.metrics import Metrics
 from app.worker.runner import ModelRunner
-from app.worker.server import Host, Served, create_app
+from app.worker.server import create_app
 from app.worker.vocabulary import Vocabulary
 
 MakeEngine = Callable[..., Any]  # see conftest
