@@ -14,13 +14,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.domain.errors import StorageBusy
-from app.domain.ports import Accounts, Conversations, Hits, Messages, Templates
+from app.domain.ports import Accounts, Conversations, Hits, Messages, Shares, Templates
 from storage import schema
 from storage.accounts import SqlAccounts
 from storage.connections import check_folder, parse, postgresql_engine, sqlite_engine, sqlite_file
 from storage.conversations import SqlConversations
 from storage.hits import SqlHits
 from storage.messages import SqlMessages
+from storage.shares import SqlShares
 from storage.templates import SqlTemplates
 
 
@@ -51,6 +52,7 @@ class SqlUnit:
         self.messages: Messages = SqlMessages(connection)
         self.hits: Hits = SqlHits(connection)
         self.templates: Templates = SqlTemplates(connection)
+        self.shares: Shares = SqlShares(connection)
 
     async def commit(self) -> None:
         """Make all of it last."""

@@ -24,6 +24,7 @@ from app.domain.models import (
     MessageState,
     Receipt,
     Session,
+    Share,
     Template,
     TemplateFile,
     TemplateVersion,
@@ -291,6 +292,25 @@ class Templates(Protocol):
         ...
 
 
+class Shares(Protocol):
+    """Links to conversations. One that is removed leaves nothing that its token could match."""
+
+    async def add(self, share: Share) -> None: ...
+    async def by_token(self, token_hash: str) -> Share | None:
+        """Expired or not."""
+        ...
+
+    async def get(self, share_id: str) -> Share | None: ...
+    async def of_owner(self, owner_id: str) -> Sequence[Share]:
+        """Newest first, expired or not."""
+        ...
+
+    async def remove(self, share_id: str) -> None: ...
+    async def purge(self, *, expired_before: datetime) -> int:
+        """Remove those that have expired; return how many."""
+        ...
+
+
 class Unit(Protocol):
     """One transaction and its repositories. Rolls back unless `commit` was awaited."""
 
@@ -299,6 +319,7 @@ class Unit(Protocol):
     messages: Messages
     hits: Hits
     templates: Templates
+    shares: Shares
 
     async def commit(self) -> None: ...
 

@@ -20,11 +20,12 @@ from app.domain.models import (
     Receipt,
     Role,
     Session,
+    Share,
     Template,
     TemplateFile,
     TemplateVersion,
 )
-from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Templates
+from app.domain.ports import Accounts, AnswerPart, Conversations, Hits, Messages, Shares, Templates
 from app.domain.verdicts import ReleasedText, joined
 
 
@@ -43,6 +44,7 @@ class State:
     hits: dict[str, Hit] = field(default_factory=dict)
     templates: dict[str, Template] = field(default_factory=dict)
     versions: dict[str, TemplateVersion] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
     is_writable: bool = True
 
     def copy(self, *, is_writable: bool) -> "State":
@@ -245,6 +247,8 @@ class MemoryConversations:
             del self._state.messages[message_id]
         for key in [key for key in self._state.parts if key[0] in messages]:
             del self._state.parts[key]
+        for share in [one for one in self._state.shares.values() if one.conversation_id in gone]:
+            del self._state.shares[share.id]
         return len(gone)
 
 
@@ -409,6 +413,41 @@ class MemoryTemplates:
         self._state.templates[template_id] = replace(template, live_version_id=version_id)
 
 
+class MemoryShares:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, share: Share) -> None:
+        self._state.begin_writing()
+        is_known = share.id in self._state.shares or await self.by_token(share.token_hash) is not None
+        _require_new(is_there=is_known, what="share")
+        _require(is_there=share.owner_id in self._state.accounts, what="account")
+        _require(is_there=share.conversation_id in self._state.conversations, what="conversation")
+        self._state.shares[share.id] = share
+
+    async def by_token(self, token_hash: str) -> Share | None:
+        return next((one for one in self._state.shares.values() if one.token_hash == token_hash), None)
+
+    async def get(self, share_id: str) -> Share | None:
+        return self._state.shares.get(share_id)
+
+    async def of_owner(self, owner_id: str) -> Sequence[Share]:
+        found = [one for one in self._state.shares.values() if one.owner_id == owner_id]
+        return sorted(found, key=lambda one: (one.created_at, one.id), reverse=True)
+
+    async def remove(self, share_id: str) -> None:
+        self._state.begin_writing()
+        self._state.shares.pop(share_id, None)
+
+    async def purge(self, *, expired_before: datetime) -> int:
+        self._state.begin_writing()
+        rows = self._state.shares.values()
+        gone = [one.id for one in rows if one.expires_at is not None and one.expires_at < expired_before]
+        for share_id in gone:
+            del self._state.shares[share_id]
+        return len(gone)
+
+
 class MemoryUnit:
     """Works on a copy; `commit` puts it in the storage's place."""
 
@@ -420,6 +459,7 @@ class MemoryUnit:
         self.messages: Messages = MemoryMessages(self._state)
         self.hits: Hits = MemoryHits(self._state)
         self.templates: Templates = MemoryTemplates(self._state)
+        self.shares: Shares = MemoryShares(self._state)
 
     async def commit(self) -> None:
         if self._state.is_writable:

@@ -49,6 +49,11 @@ async def _use(unit: SqlUnit) -> None:
     await unit.messages.finish("m7", state=MessageState.STOPPED, text=NOTHING, finished_at=AT)
     await unit.messages.interrupt_running(AT)
     await unit.messages.counts(since=AT)
+    await unit.shares.get("s")
+    await unit.shares.by_token("t")
+    await unit.shares.of_owner("a")
+    await unit.shares.remove("s")
+    await unit.shares.purge(expired_before=AT)
     await unit.hits.page()
     await unit.hits.counts_by_rule(since=AT)
 

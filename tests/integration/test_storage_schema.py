@@ -19,12 +19,14 @@ from storage.connections import plain_engine
 from storage.database import open_storage
 from storage.rows import Base
 
+HEAD = schema.head()
+NEXT = "9998"
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "{next}"
+down_revision = "{head}"
 
 
 def upgrade() -> None:
@@ -54,8 +56,8 @@ def url(request: pytest.FixtureRequest) -> str:
 def later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Pretend to be the next version, which rebuilds a table that others refer to."""
     migrations = shutil.copytree(Path(schema.__file__).parent / "migrations", tmp_path / "migrations")
-    second = migrations / "versions" / "0002_second.py"
-    second.write_text(SECOND.format(more=""))
+    second = migrations / "versions" / f"{NEXT}_second.py"
+    _rewrite(second, "")
     monkeypatch.setattr(schema, "_MIGRATIONS", migrations)
     return second
 
@@ -72,7 +74,7 @@ def scalar(url: str, query: str) -> object:
 
 
 def _rewrite(revision: Path, more: str) -> None:
-    revision.write_text(SECOND.format(more=more))
+    revision.write_text(SECOND.format(head=HEAD, next=NEXT, more=more))
 
 
 def fill(url: str) -> None:
@@ -94,7 +96,7 @@ async def test_a_blank_database_comes_to_the_head_and_stays_there(blank_url: str
     await schema.upgrade(blank_url)
     await schema.upgrade(blank_url)
     revisions = await schema.check(blank_url)
-    assert revisions.found == revisions.expected == "0001"
+    assert revisions.found == revisions.expected == HEAD
 
 
 async def test_checking_makes_no_file(blank_sqlite_url: str, tmp_path: Path) -> None:
@@ -127,7 +129,7 @@ async def test_a_newer_database_is_left_alone(url: str) -> None:
     for attempt in (schema.upgrade, schema.check, open_storage):
         with pytest.raises(SchemaOutdated) as caught:
             await attempt(url)
-        assert caught.value.data == {"found": "9999", "expected": "0001", "kind": "newer"}
+        assert caught.value.data == {"found": "9999", "expected": HEAD, "kind": "newer"}
 
 
 @pytest.mark.usefixtures("later")
@@ -138,16 +140,29 @@ async def test_an_older_database_is_refused_then_migrated_with_its_rows(url: str
     await schema.upgrade(url)
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     assert scalar(url, "SELECT count(colour) FROM conversations") == 0
-    assert (await schema.check(url)).found == "0002"
+    assert (await schema.check(url)).found == NEXT
 
 
 @pytest.mark.usefixtures("later")
 async def test_before_a_migration_the_file_is_copied(sqlite_url: str, tmp_path: Path) -> None:
     fill(sqlite_url)
     await schema.upgrade(sqlite_url)
-    kept = f"sqlite+aiosqlite:///{tmp_path / 'haina.db.before-0002'}"
-    assert scalar(kept, "SELECT version_num FROM alembic_version") == "0001"
+    kept = f"sqlite+aiosqlite:///{tmp_path / f'haina.db.before-{NEXT}'}"
+    assert scalar(kept, "SELECT version_num FROM alembic_version") == HEAD
     assert scalar(kept, "SELECT count(*) FROM messages") == 1
+
+
+async def test_a_database_of_the_first_version_comes_to_the_head_with_its_rows(blank_url: str) -> None:
+    file = Path(blank_url.removeprefix("sqlite+aiosqlite:///"))
+    is_sqlite = blank_url.startswith("sqlite")
+    with plain_engine(blank_url, mode="rwc", pragmas=()).begin() as connection:
+        schema.migrate(connection, "0001")
+    fill(blank_url)
+    await schema.upgrade(blank_url)
+    assert scalar(blank_url, "SELECT count(*) FROM messages") == 1
+    assert scalar(blank_url, "SELECT count(*) FROM shares") == 0
+    assert (await schema.check(blank_url)).found == HEAD
+    assert file.with_name(f"{file.name}.before-{HEAD}").exists() is is_sqlite
 
 
 @pytest.mark.parametrize("more", ["raise sa.exc.SAWarning", "op.execute('DELETE FROM nowhere')"])
@@ -156,7 +171,7 @@ async def test_a_migration_that_fails_changes_nothing(url: str, later: Path, mor
     _rewrite(later, more)
     with pytest.raises((StorageFailure, sa.exc.SAWarning)):
         await schema.upgrade(url)
-    assert scalar(url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(url, "SELECT version_num FROM alembic_version") == HEAD
     assert scalar(url, "SELECT count(*) FROM messages") == 1
     columns = {column["name"] for column in sa.inspect(plain_engine(url)).get_columns("conversations")}
     assert "colour" not in columns
@@ -168,7 +183,7 @@ async def test_a_migration_that_breaks_references_is_rolled_back(sqlite_url: str
     with pytest.raises(StorageCorrupt):
         await schema.upgrade(sqlite_url)
     assert scalar(sqlite_url, "SELECT count(*) FROM conversations") == 1
-    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == "0001"
+    assert scalar(sqlite_url, "SELECT version_num FROM alembic_version") == HEAD
 
 
 async def test_somebody_else_s_database_is_not_taken_over(blank_sqlite_url: str, tmp_path: Path) -> None:
