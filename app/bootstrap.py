@@ -33,12 +33,15 @@ from app.services.accounts import AccountDesk
 from app.services.answering import Answering
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
+from app.services.exports import ExportDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
+from app.services.outgoing import Customs
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.services import Services
+from app.services.shares import ShareDesk
 from app.services.stats import Stats
 from app.services.turns import Journal, Turns
 from app.settings import PREFIX, SCRIPTED, InvalidSettings, Settings
@@ -50,7 +53,7 @@ from prompts.formats.tokenizer import Tokenizer
 from storage import schema
 from storage.database import open_storage
 from storage.ownership import owned
-from ui import forms, markdown, mounting
+from ui import forms, markdown, mounting, shared
 from ui.admin import console
 from ui.chat import page
 
@@ -150,7 +153,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
     content_filter = filter_of(settings)
     supervisor = None if settings.engine.url else _supervisor(settings)
     engine = engine_of(settings, supervisor=supervisor)
-    services, journal, answering = _services(storage, content_filter, engine)
+    services, journal, answering = _services(settings, storage, content_filter, engine)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -164,6 +167,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             markdown=markdown.MarkdownRenderer(),
             forms=html,
             trouble=html,
+            shared=shared.HtmlShared(),
             assets={"chat": page.ASSETS, "admin": console.ASSETS},
             mount=lambda app: mounting.mount(app, services=services),
         ),
@@ -172,6 +176,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             has_guests=settings.has_guests,
             is_open_to_programs=settings.is_private,
             is_secure=settings.server.public_url.startswith("https://"),
+            operator=settings.server.operator,
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
         running=_running(storage, services, journal, answering, supervisor),
@@ -234,7 +239,10 @@ async def assessed(
     return assess(banks, results, policy=content_filter.policy, model=candidate.model)
 
 
-def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple[Services, Journal, Answering]:
+def _services(
+    settings: Settings, storage: Storage, content_filter: Filter, engine: Engine
+) -> tuple[Services, Journal, Answering]:
+    operator, customs = settings.server.operator, Customs(content_filter)
     queue, stats, turns, journal = FairQueue(), Stats(), Turns(), Journal(storage)
     answering = Answering(
         storage=storage,
@@ -250,10 +258,12 @@ def _services(storage: Storage, content_filter: Filter, engine: Engine) -> tuple
         moderation=Moderation(content_filter),
         chat=Chat(storage=storage, content_filter=content_filter, answering=answering, turns=turns, stats=stats),
         conversations=ConversationDesk(storage, content_filter=content_filter),
+        exports=ExportDesk(storage, customs=customs, operator=operator),
         hits=HitsDesk(storage),
         overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, content_filter=content_filter),
         prompts=PromptLibrary(storage, content_filter=content_filter),
         queue=queue,
+        shares=ShareDesk(storage, customs=customs, operator=operator, is_on=settings.has_shares),
         stats=stats,
         engine=engine,
     )
@@ -330,13 +340,14 @@ def _running(
 
 
 async def _sweep(storage: Storage, services: Services) -> None:
-    """Remove, now and then, what is over: expired sessions, and conversations deleted a week ago."""
+    """Remove, now and then, what is over: expired sessions and links, and conversations deleted a week ago."""
     while True:
         with contextlib.suppress(StorageFailure):
             async with storage.write() as unit:
                 await unit.accounts.purge_sessions(expired_before=now())
                 await unit.commit()
             await services.conversations.purge()
+            await services.shares.purge()
         await asyncio.sleep(_SWEEP_EVERY_S)
 
 

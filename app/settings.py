@@ -42,6 +42,8 @@ class ServerSettings(_Group):
     """Signs cookies. Left out on loopback, one is made and kept in the data folder."""
     trusted_proxies: str = ""
     """Addresses, separated by commas, whose X-Forwarded headers are believed."""
+    operator: str = Field(default="Haina", min_length=1, max_length=100)
+    """Whose service it is: the `ContentProducer` in the labels of what AI made."""
 
     @field_validator("host")
     @classmethod
@@ -49,6 +51,13 @@ class ServerSettings(_Group):
         if host and not _is_host(host):
             raise ValueError("an address or a host's name")
         return host
+
+    @field_validator("operator")
+    @classmethod
+    def _is_one_line(cls, name: str) -> str:
+        if not name.isprintable() or name != name.strip():
+            raise ValueError("one line, without blanks around it")
+        return name
 
 
 class StorageSettings(_Group):
@@ -128,6 +137,8 @@ class AccessSettings(_Group):
 
     guests: Literal["auto", "on", "off"] = "auto"
     """Chat without an account. `auto`: on loopback only."""
+    shares: Literal["auto", "on", "off"] = "auto"
+    """Links with which anybody may read a conversation, without an account. `auto`: on loopback only."""
     sign_up: Literal["off"] = "off"
     """Accounts are made by an admin."""
 
@@ -172,6 +183,11 @@ class Settings(BaseSettings):
     def has_guests(self) -> bool:
         """Whether one may chat without an account."""
         return self.access.guests == "on" or (self.access.guests == "auto" and self.is_private)
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether conversations may be shared by link."""
+        return self.access.shares == "on" or (self.access.shares == "auto" and self.is_private)
 
     @property
     def storage_url(self) -> str:

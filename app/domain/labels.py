@@ -34,7 +34,7 @@ class Aigc:
     propagate_id: str = ""
 
     def as_fields(self) -> dict[str, str]:
-        """Return the fields in the standard's order and spelling. The reserved ones are for signatures; ours are empty."""
+        """Return the fields in the standard's order and spelling; the reserved ones are for signatures and empty."""
         return {
             "Label": IS_GENERATED,
             "ContentProducer": self.producer,

@@ -164,7 +164,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A link with which anybody may read a conversation as it was. The token is only in the link; here is its SHA-256."""
+    """A link to a conversation as it was, for anybody. The token is only in the link; here is its SHA-256, as hex."""
 
     id: str
     token_hash: str

@@ -129,6 +129,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "This template has no blank of that name. Reload the page and choose it again.",
         "zh": "模板里没有这个变量，请刷新页面后重新选择。",
     },
+    "invalid_request.export_large": {
+        "en": "The conversation is too large for one file: at most {limit:,} characters are exported.",
+        "zh": "对话太大，一个文件最多导出 {limit:,} 个字符。",
+    },
     "text_too_long": {
         "en": "The message has {length:,} characters; at most {limit:,} are taken. Shorten it or split it.",
         "zh": "消息有 {length:,} 个字符，最多 {limit:,} 个。请缩短或分成几条。",
@@ -155,6 +159,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "access_denied.locked_out": {
         "en": "Too many wrong passwords. Try again in {minutes} min.",
         "zh": "密码错误次数过多，请 {minutes} 分钟后再试。",
+    },
+    "access_denied.shares": {
+        "en": "Sharing by link is switched off on this server.",
+        "zh": "本服务器未开放链接分享。",
     },
     "access_denied.suspended": {
         "en": "This account is suspended. Ask the administrator.",
@@ -191,6 +199,14 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "The content filter stopped this, so it cannot be gone on with. Ask in other words.",
         "zh": "这段内容已被过滤器拦下，无法继续。请换一种说法提问。",
     },
+    "conflict.exporting": {
+        "en": "Another export of yours is still being made. Wait for it.",
+        "zh": "你的另一个导出仍在进行，请等它完成。",
+    },
+    "conflict.shares": {
+        "en": "You have {limit} links, which is the most. Revoke one first.",
+        "zh": "分享链接最多 {limit} 个，请先撤销一个。",
+    },
     "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
     "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
     "conflict.version": {
@@ -200,6 +216,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "rate_limit_exceeded": {
         "en": "The model is answering others and the queue is full. Try again in {retry_after_s:.0f} s.",
         "zh": "模型正忙，队列已满。请 {retry_after_s:.0f} 秒后再试。",
+    },
+    "rate_limit_exceeded.pages": {
+        "en": "Too many pages were opened in a short time. Try again in {retry_after_s:.0f} s.",
+        "zh": "短时间内打开的页面太多，请 {retry_after_s:.0f} 秒后再试。",
     },
     "engine_unavailable": {
         "en": "The model is not reachable. Try again in a moment.",
@@ -292,8 +312,18 @@ _KINDS: Mapping[str, Mapping[Language, str]] = {
     "template": {"en": "prompt template", "zh": "提示词模板"},
     "account": {"en": "account", "zh": "账号"},
     "key": {"en": "API key", "zh": "API 密钥"},
+    "share": {"en": "link", "zh": "链接"},
     "page": {"en": "page", "zh": "页面"},
 }
+
+_OUTGOING: Mapping[str, Mapping[Language, str]] = {
+    "question": {"en": "Question", "zh": "问题"},
+    "answer": {"en": "Answer", "zh": "回答"},
+    "withheld": {"en": "[withheld by the content filter]", "zh": "[已被内容过滤器隐去]"},
+    "partial": {"en": "[this answer is incomplete]", "zh": "[这个回答不完整]"},
+    "untitled": {"en": "Conversation", "zh": "对话"},
+}
+"""In files and on shared pages."""
 
 _NOTICES: Mapping[MessageState, Mapping[Language, str]] = {
     MessageState.STOPPED: {"en": "You stopped this answer.", "zh": "你停止了这个回答。"},
@@ -351,6 +381,11 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     if category == "self_harm":
         text = f"{text} {_HELP_LINES[language]}"
     return text
+
+
+def outgoing(name: Literal["question", "answer", "withheld", "partial", "untitled"], language: Language) -> str:
+    """Return a word of exported files and shared pages."""
+    return _OUTGOING[name][language]
 
 
 def notice(message: Message, language: Language) -> str | None:

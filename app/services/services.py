@@ -6,11 +6,13 @@ from app.domain.ports import Engine
 from app.services.accounts import AccountDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
+from app.services.exports import ExportDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
 from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
+from app.services.shares import ShareDesk
 from app.services.stats import Stats
 
 
@@ -21,10 +23,12 @@ class Services:
     accounts: AccountDesk
     chat: Chat
     conversations: ConversationDesk
+    exports: ExportDesk
     hits: HitsDesk
     moderation: Moderation
     overview: OverviewDesk
     prompts: PromptLibrary
     queue: FairQueue
+    shares: ShareDesk
     stats: Stats
     engine: Engine

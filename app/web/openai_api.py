@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from app.domain.errors import ChatError, EngineDied, ModelNotFound, ServerStopping
 from app.domain.events import Ended, Released
 from app.domain.generation import ChatMessage
+from app.domain.labels import HEADER, Aigc
 from app.domain.models import Account, Message, MessageState, Role, Sampling
 from app.domain.words import describe
 from app.services.chat import ApiQuestion
@@ -131,8 +132,11 @@ class CompletionRequest(BaseModel):
         )
 
 
-def router(services: Services, *, route_class: type[APIRoute], closing: Closing) -> APIRouter:
-    """Return the routes, for those whom `route_class` lets in; `closing` ends what is open."""
+def router(services: Services, *, route_class: type[APIRoute], closing: Closing, operator: str) -> APIRouter:
+    """Return the routes, for those whom `route_class` lets in; `closing` ends what is open.
+
+    `operator` is who the labels name as the producer.
+    """
     routes = APIRouter(prefix="/v1", route_class=route_class)
 
     async def model_names() -> list[str]:
@@ -150,13 +154,13 @@ def router(services: Services, *, route_class: type[APIRoute], closing: Closing)
         if body.model != "default" and body.model not in await model_names():
             raise ModelNotFound(kind="model", model=body.model[:100], param="model")
         asked = await services.chat.ask_for_program(account, body.to_question())
-        answer = _Answer(services, account, asked.answer, model=body.model, closing=closing)
+        answer = _Answer(services, account, asked.answer, model=body.model, closing=closing, operator=operator)
         if body.stream:
             options = body.stream_options or StreamOptions()
             return StreamingResponse(
                 answer.stream(has_usage=options.include_usage),
                 media_type="text/event-stream",
-                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", HEADER: "true"},
             )
         return await answer.whole(request)
 
@@ -166,11 +170,14 @@ def router(services: Services, *, route_class: type[APIRoute], closing: Closing)
 class _Answer:
     """An answer on its way to a program."""
 
-    def __init__(self, services: Services, account: Account, answer: Message, *, model: str, closing: Closing) -> None:
+    def __init__(
+        self, services: Services, account: Account, answer: Message, *, model: str, closing: Closing, operator: str
+    ) -> None:
         self._chat = services.chat
         self._closing = closing
         self._account = account
         self._id = answer.id
+        self._aigc = Aigc(producer=operator, produce_id=answer.id).as_fields()
         self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
 
     async def whole(self, request: Request) -> Response:
@@ -189,7 +196,7 @@ class _Answer:
         message = {"role": "assistant", "content": end.answer.text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(end.answer), "logprobs": None}
         body = {**self._common, "object": "chat.completion", "choices": [choice], "usage": _usage(end.answer)}
-        return JSONResponse(body, headers={"X-Haina-AI-Generated": "true"})
+        return JSONResponse({**body, "aigc": self._aigc}, headers={HEADER: "true"})
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
         """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""
@@ -219,7 +226,8 @@ class _Answer:
 
     def _chunk(self, delta: dict[str, object], *, finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-        return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice]})
+        label = {"aigc": self._aigc} if finish_reason else {}
+        return _data({**self._common, "object": "chat.completion.chunk", "choices": [choice], **label})
 
     def _last(self, end: Ended, *, has_usage: bool) -> bytes:
         if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:

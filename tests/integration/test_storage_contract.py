@@ -615,10 +615,9 @@ class TestShares:
         async with storage.write() as unit:
             await unit.shares.add(share("s"))
             await unit.commit()
-        with pytest.raises(StorageFailure):
-            async with storage.write() as unit:
+        async with storage.write() as unit:
+            with pytest.raises(StorageFailure):
                 await unit.shares.add(share("other", **wrong))
-                await unit.commit()
 
     async def test_a_link_goes_with_its_conversation(self, storage: Storage) -> None:
         await seed(storage)
