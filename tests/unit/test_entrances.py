@@ -14,6 +14,7 @@ from typing import get_type_hints
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 from itsdangerous import URLSafeTimedSerializer
 
@@ -210,7 +211,11 @@ async def test_what_should_never_have_been_stored_does_not_leave(path: str) -> N
 @pytest.mark.parametrize("path", OUTSIDE)
 async def test_where_the_filter_fails_no_text_leaves(path: str) -> None:
     entrance = await make_entrance("fine words", "fine answer", title="fine title", content_filter=broken())
-    answer = await entrance.get(path)
+    with structlog.testing.capture_logs() as logs:
+        answer = await entrance.get(path)
+    assert logs
+    assert "fine" not in repr(logs)
+    assert "token" not in repr(logs)  # who reads the log shall not read what is shared
     assert answer.status_code == 503
     assert "fine" not in answer.text
     assert "content filter cannot work" in answer.text
