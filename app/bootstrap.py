@@ -44,8 +44,10 @@ from app.services.audit import AuditDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
 from app.services.evidence import EvidenceDesk
+from app.services.exports import ExportDesk
 from app.services.hits import HitsDesk, Recorder
 from app.services.moderation import Moderation
+from app.services.outgoing import Customs
 from app.services.overview import OverviewDesk
 from app.services.policies import PolicyDesk
 from app.services.prompt_library import PromptLibrary
@@ -53,6 +55,7 @@ from app.services.queue import FairQueue
 from app.services.replay import Comparison, Replay, ReplayDesk
 from app.services.reviews import ReviewDesk
 from app.services.services import Services
+from app.services.shares import ShareDesk
 from app.services.stats import Stats
 from app.services.strikes import StrikeLimits, Strikes
 from app.services.turns import Journal, Turns
@@ -66,7 +69,7 @@ from prompts.formats.tokenizer import Tokenizer
 from storage import schema
 from storage.database import open_storage
 from storage.ownership import owned
-from ui import forms, markdown, mounting
+from ui import forms, markdown, mounting, shared
 from ui.admin import console
 from ui.chat import page
 
@@ -176,8 +179,8 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 async def _wire(settings: Settings, storage: Storage) -> Haina:
     stats = Stats()
     filters = await _filters(storage, settings, observe=stats.guard_called)
-    supervisor = None if settings.engine.url else _supervisor(settings)
-    engine = engine_of(settings, supervisor=supervisor)
+    supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
+    engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
     secret_key = _secret_key(settings)
     in_row, per_day = settings.strikes
     strikes = Strikes(
@@ -192,13 +195,9 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
     )
     recorder = Recorder(tracer=HmacTracer(secret_key), evidence=evidence)
     services, journal, answering = _services(
-        storage, filters, engine, stats, recorder=recorder, strikes=strikes, evidence=evidence
+        settings, storage, filters, engine, stats, recorder=recorder, strikes=strikes, evidence=evidence
     )
     await services.policies.refresh()
-    content_filter = filter_of(settings)
-    supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
-    engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
-    services, journal, answering = _services(storage, content_filter, engine)
     async with storage.write() as unit:
         interrupted = await unit.messages.interrupt_running(now())
         await unit.commit()
@@ -213,6 +212,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             replies=filters.replies,
             forms=html,
             trouble=html,
+            shared=shared.HtmlShared(),
             assets={"chat": page.ASSETS, "admin": console.ASSETS},
             mount=lambda app: mounting.mount(app, services=services),
         ),
@@ -221,6 +221,7 @@ async def _wire(settings: Settings, storage: Storage) -> Haina:
             has_guests=settings.has_guests,
             is_open_to_programs=settings.is_private,
             is_secure=settings.server.public_url.startswith("https://"),
+            operator=settings.server.operator,
             hosts=("127.0.0.1", "localhost", "[::1]", "::1", "testserver") if settings.is_private else ("*",),
         ),
         running=_running(storage, services, journal, answering, supervisor, closes=filters.close),
@@ -361,6 +362,7 @@ async def replayed(
 
 
 def _services(
+    settings: Settings,
     storage: Storage,
     filters: Filters,
     engine: Engine,
@@ -371,6 +373,7 @@ def _services(
     evidence: EvidenceDesk,
 ) -> tuple[Services, Journal, Answering]:
     queue, turns, journal = FairQueue(), Turns(), Journal(storage)
+    operator_name, customs = settings.server.operator, Customs(filters)
     answering = Answering(
         storage=storage,
         engine=engine,
@@ -396,6 +399,7 @@ def _services(
         ),
         conversations=ConversationDesk(storage, filters=filters, recorder=recorder),
         evidence=evidence,
+        exports=ExportDesk(storage, customs=customs, operator=operator_name),
         hits=HitsDesk(storage),
         overview=OverviewDesk(storage=storage, engine=engine, queue=queue, stats=stats, filters=filters),
         policies=PolicyDesk(storage, filters=filters),
@@ -403,6 +407,7 @@ def _services(
         replays=ReplayDesk(storage, filters=filters),
         queue=queue,
         reviews=ReviewDesk(storage, filters=filters, strikes=strikes),
+        shares=ShareDesk(storage, customs=customs, operator=operator_name, is_on=settings.has_shares),
         stats=stats,
         strikes=strikes,
         engine=engine,
@@ -491,7 +496,7 @@ def _running(
 
 
 async def _sweep(storage: Storage, services: Services) -> None:
-    """Remove, now and then, what is over: expired sessions, conversations deleted a week ago, kept texts."""
+    """Remove, now and then, what is over: expired sessions and links, conversations deleted a week ago, kept texts."""
     while True:
         with contextlib.suppress(StorageFailure):
             async with storage.write() as unit:
@@ -499,6 +504,7 @@ async def _sweep(storage: Storage, services: Services) -> None:
                 await unit.commit()
             await services.conversations.purge()
             await services.evidence.purge()
+            await services.shares.purge()
         await asyncio.sleep(_SWEEP_EVERY_S)
 
 

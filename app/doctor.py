@@ -87,8 +87,9 @@ def _door(settings: Settings) -> Finding:
     except InvalidSettings as error:
         return Finding(subject="access", words=str(error), is_fault=True)
     guests = "guests may chat" if settings.has_guests else "people sign in"
+    links = "shared by link" if settings.has_shares else "not shared by link"
     keys = "no API key is needed here" if settings.is_private else "programs need an API key"
-    return Finding(subject="access", words=f"{settings.server.host}: {guests}, {keys}")
+    return Finding(subject="access", words=f"{settings.server.host}: {guests}, {keys}, chats are {links}")
 
 
 def _port(settings: Settings) -> Finding:

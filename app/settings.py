@@ -42,6 +42,8 @@ class ServerSettings(_Group):
     """Signs cookies. Left out on loopback, one is made and kept in the data folder."""
     trusted_proxies: str = ""
     """Addresses, separated by commas, whose X-Forwarded headers are believed."""
+    operator: str = Field(default="Haina", min_length=1, max_length=100)
+    """Whose service it is: the `ContentProducer` in the labels of what AI made."""
 
     @field_validator("host")
     @classmethod
@@ -49,6 +51,13 @@ class ServerSettings(_Group):
         if host and not _is_host(host):
             raise ValueError("an address or a host's name")
         return host
+
+    @field_validator("operator")
+    @classmethod
+    def _is_one_line(cls, name: str) -> str:
+        if not name.isprintable() or name != name.strip():
+            raise ValueError("one line, without blanks around it")
+        return name
 
 
 class StorageSettings(_Group):
@@ -166,6 +175,8 @@ class AccessSettings(_Group):
 
     guests: Literal["auto", "on", "off"] = "auto"
     """Chat without an account. `auto`: on loopback only."""
+    shares: Literal["auto", "on", "off"] = "auto"
+    """Links with which anybody may read a conversation, without an account. `auto`: on loopback only."""
     sign_up: Literal["off"] = "off"
     """Accounts are made by an admin."""
 
@@ -217,6 +228,11 @@ class Settings(BaseSettings):
         in_row, per_day = self.safety.strikes_in_row, self.safety.strikes_per_day
         default = (0, 0) if self.is_private else (3, 5)
         return default[0] if in_row is None else in_row, default[1] if per_day is None else per_day
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether conversations may be shared by link."""
+        return self.access.shares == "on" or (self.access.shares == "auto" and self.is_private)
 
     @property
     def storage_url(self) -> str:

@@ -23,6 +23,7 @@ from app.domain.ports import (
     Messages,
     Policies,
     Reviews,
+    Shares,
     Strikes,
     Templates,
 )
@@ -36,6 +37,7 @@ from storage.hits import SqlHits
 from storage.messages import SqlMessages
 from storage.policies import SqlPolicies
 from storage.reviews import SqlReviews
+from storage.shares import SqlShares
 from storage.strikes import SqlStrikes
 from storage.templates import SqlTemplates
 
@@ -72,6 +74,7 @@ class SqlUnit:
         self.audit: AuditTrail = SqlAudit(connection)
         self.templates: Templates = SqlTemplates(connection)
         self.policies: Policies = SqlPolicies(connection)
+        self.shares: Shares = SqlShares(connection)
 
     async def commit(self) -> None:
         """Make all of it last."""

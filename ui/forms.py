@@ -4,7 +4,6 @@ One line of script is there all the same: it takes over the light or dark that t
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -12,7 +11,7 @@ from markupsafe import Markup
 
 from app.domain.words import Language
 from app.services.accounts import MIN_PASSWORD
-from ui.theme import DARK, css_variables
+from ui.theme import css_variables, system_colours
 
 _FOLDER = Path(__file__).parent
 
@@ -107,6 +106,4 @@ class HtmlForms:
 
 def _style() -> str:
     """Return the tokens and the form's own rules; dark where the system is, unless the reader chose light."""
-    dark = " ".join(f"--haina-{one.name.replace('_', '-')}: {getattr(DARK, one.name)};" for one in fields(DARK))
-    by_system = f"@media (prefers-color-scheme: dark) {{ :root:not(.light) {{ color-scheme: dark; {dark} }} }}\n"
-    return css_variables() + by_system + (_FOLDER / "forms.css").read_text(encoding="utf-8")
+    return css_variables() + system_colours() + (_FOLDER / "forms.css").read_text(encoding="utf-8")

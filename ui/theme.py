@@ -102,6 +102,12 @@ def css_variables() -> str:
     return f":root {{ color-scheme: light; {_declarations(shape)} {light} }}\n.dark {{ color-scheme: dark; {dark} }}\n"
 
 
+def system_colours() -> str:
+    """Return what makes a page without Gradio dark where the system is, unless the reader chose light."""
+    dark = _declarations(_colours(DARK))
+    return f"@media (prefers-color-scheme: dark) {{ :root:not(.light) {{ color-scheme: dark; {dark} }} }}\n"
+
+
 def gradio_theme() -> gr.themes.Base:
     """Return Gradio's theme in the same tokens, for what Gradio draws itself."""
     steps = ("xxs", "xs", "sm", "md", "lg", "xl", "xxl")

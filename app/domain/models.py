@@ -170,6 +170,22 @@ class Conversation:
     deleted_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A link to a conversation as it was, for anybody. The token is only in the link; here is its SHA-256, as hex."""
+
+    id: str
+    token_hash: str
+    owner_id: str
+    conversation_id: str
+    leaf_id: str
+    """The last message that is shown: what is shown ends with it, whatever was said later or on another branch."""
+    title: ReleasedText
+    """As it was when the link was made."""
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
 ErrorData = Mapping[str, str | int | float | bool]
 """The numbers and names in an error's sentence."""
 

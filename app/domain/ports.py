@@ -31,6 +31,7 @@ from app.domain.models import (
     Review,
     ReviewState,
     Session,
+    Share,
     Strike,
     Suspension,
     Template,
@@ -565,6 +566,25 @@ class Policies(Protocol):
         ...
 
 
+class Shares(Protocol):
+    """Links to conversations. One that is removed leaves nothing that its token could match."""
+
+    async def add(self, share: Share) -> None: ...
+    async def by_token(self, token_hash: str) -> Share | None:
+        """Expired or not."""
+        ...
+
+    async def get(self, share_id: str) -> Share | None: ...
+    async def of_owner(self, owner_id: str) -> Sequence[Share]:
+        """Newest first, expired or not."""
+        ...
+
+    async def remove(self, share_id: str) -> None: ...
+    async def purge(self, *, expired_before: datetime) -> int:
+        """Remove those that have expired; return how many."""
+        ...
+
+
 class Unit(Protocol):
     """One transaction and its repositories. Rolls back unless `commit` was awaited."""
 
@@ -578,6 +598,7 @@ class Unit(Protocol):
     audit: AuditTrail
     templates: Templates
     policies: Policies
+    shares: Shares
 
     async def commit(self) -> None: ...
 

@@ -146,6 +146,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "zh": "模板里没有这个变量，请刷新页面后重新选择。",
     },
     "invalid_policy": {"en": "This policy is not valid: {faults}", "zh": "策略有误：{faults}"},
+    "invalid_request.export_large": {
+        "en": "The conversation is too large for one file: at most {limit:,} characters are exported.",
+        "zh": "对话太大，一个文件最多导出 {limit:,} 个字符。",
+    },
     "text_too_long": {
         "en": "The message has {length:,} characters; at most {limit:,} are taken. Shorten it or split it.",
         "zh": "消息有 {length:,} 个字符，最多 {limit:,} 个。请缩短或分成几条。",
@@ -180,6 +184,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "access_denied.locked_out": {
         "en": "Too many wrong passwords. Try again in {minutes} min.",
         "zh": "密码错误次数过多，请 {minutes} 分钟后再试。",
+    },
+    "access_denied.shares": {
+        "en": "Sharing by link is switched off on this server.",
+        "zh": "本服务器未开放链接分享。",
     },
     "access_denied.suspended": {
         "en": "This account is suspended. Ask the administrator.",
@@ -245,6 +253,14 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
         "en": "This is in the review queue already.",
         "zh": "它已在复核队列中。",
     },
+    "conflict.exporting": {
+        "en": "Another export of yours is still being made. Wait for it.",
+        "zh": "你的另一个导出仍在进行，请等它完成。",
+    },
+    "conflict.shares": {
+        "en": "You have {limit} links, which is the most. Revoke one first.",
+        "zh": "分享链接最多 {limit} 个，请先撤销一个。",
+    },
     "conflict.continue": {"en": "This answer is complete already.", "zh": "这个回答已经完整。"},
     "conflict.name": {"en": "This name is taken.", "zh": "这个名称已被占用。"},
     "conflict.version": {
@@ -258,6 +274,10 @@ _ERRORS: Mapping[str, Mapping[Language, str]] = {
     "rate_limit_exceeded.appeals": {
         "en": "{limit} of your reviews are still waiting. Ask for more when some of them are decided.",
         "zh": "你有 {limit} 个复核申请尚在等待，处理之后才能继续申请。",
+    },
+    "rate_limit_exceeded.pages": {
+        "en": "Too many pages were opened in a short time. Try again in {retry_after_s:.0f} s.",
+        "zh": "短时间内打开的页面太多，请 {retry_after_s:.0f} 秒后再试。",
     },
     "engine_unavailable": {
         "en": "The model is not reachable. Try again in a moment.",
@@ -412,12 +432,22 @@ _KINDS: Mapping[str, Mapping[Language, str]] = {
     "template": {"en": "prompt template", "zh": "提示词模板"},
     "account": {"en": "account", "zh": "账号"},
     "key": {"en": "API key", "zh": "API 密钥"},
+    "share": {"en": "link", "zh": "链接"},
     "page": {"en": "page", "zh": "页面"},
     "decision": {"en": "decision", "zh": "决定"},
     "appeal": {"en": "request for a review", "zh": "复核申请"},
     "evidence": {"en": "kept text", "zh": "留存的原文"},
     "suspension": {"en": "pause of this account", "zh": "暂停记录"},
 }
+
+_OUTGOING: Mapping[str, Mapping[Language, str]] = {
+    "question": {"en": "Question", "zh": "问题"},
+    "answer": {"en": "Answer", "zh": "回答"},
+    "withheld": {"en": "[withheld by the content filter]", "zh": "[已被内容过滤器隐去]"},
+    "partial": {"en": "[this answer is incomplete]", "zh": "[这个回答不完整]"},
+    "untitled": {"en": "Conversation", "zh": "对话"},
+}
+"""In files and on shared pages."""
 
 _NOTICES: Mapping[MessageState, Mapping[Language, str]] = {
     MessageState.STOPPED: {"en": "You stopped this answer.", "zh": "你停止了这个回答。"},
@@ -491,6 +521,11 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     for number in ("limit", "length", "retry_after_s", "after_s"):
         words[number] = _number(data.get(number))
     return template[language].format_map(_Blanks(words)).replace(".0 ", " ")
+
+
+def outgoing(name: Literal["question", "answer", "withheld", "partial", "untitled"], language: Language) -> str:
+    """Return a word of exported files and shared pages."""
+    return _OUTGOING[name][language]
 
 
 def notice(message: Message, language: Language) -> str | None:

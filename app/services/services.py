@@ -9,6 +9,7 @@ from app.services.audit import AuditDesk
 from app.services.chat import Chat
 from app.services.conversations import ConversationDesk
 from app.services.evidence import EvidenceDesk
+from app.services.exports import ExportDesk
 from app.services.hits import HitsDesk
 from app.services.moderation import Moderation
 from app.services.overview import OverviewDesk
@@ -17,6 +18,7 @@ from app.services.prompt_library import PromptLibrary
 from app.services.queue import FairQueue
 from app.services.replay import ReplayDesk
 from app.services.reviews import ReviewDesk
+from app.services.shares import ShareDesk
 from app.services.stats import Stats
 from app.services.strikes import Strikes
 
@@ -31,6 +33,7 @@ class Services:
     chat: Chat
     conversations: ConversationDesk
     evidence: EvidenceDesk
+    exports: ExportDesk
     hits: HitsDesk
     moderation: Moderation
     overview: OverviewDesk
@@ -39,6 +42,7 @@ class Services:
     replays: ReplayDesk
     queue: FairQueue
     reviews: ReviewDesk
+    shares: ShareDesk
     stats: Stats
     strikes: Strikes
     engine: Engine

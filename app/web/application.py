@@ -14,13 +14,26 @@ from starlette.staticfiles import StaticFiles
 
 from app.domain.ports import Markdown, Replies
 from app.services.services import Services
-from app.web import appeals, errors, moderations, openai_api, operations, page_api, programs, sign_in, turn_stream
+from app.web import (
+    appeals,
+    errors,
+    moderations,
+    openai_api,
+    operations,
+    page_api,
+    programs,
+    share_page,
+    sharing,
+    sign_in,
+    turn_stream,
+)
 from app.web.body_limit import BodyLimit
 from app.web.closing import Closing
 from app.web.doorkeeper import Doorkeeper
 from app.web.drawing import Drawing
 from app.web.errors import ErrorPage, Respond
 from app.web.porch import Porch
+from app.web.share_page import SharedHtml
 from app.web.sign_in import Forms
 from app.web.unknown import Unknown
 
@@ -34,6 +47,7 @@ class Front:
     """What is said in place of what the filter refused."""
     forms: Forms
     trouble: ErrorPage
+    shared: SharedHtml
     assets: Mapping[str, Path]
     """Folders of scripts, styles and icons; each is served at `/assets/NAME`."""
     mount: Callable[[FastAPI], FastAPI]
@@ -50,6 +64,8 @@ class Door:
     """Programs on this machine need no API key."""
     is_secure: bool
     """Cookies only over HTTPS."""
+    operator: str
+    """Whose service it is, in labels."""
     hosts: tuple[str, ...]
     """Host headers that are answered; `*` answers all. On loopback this stops a site that points its name here."""
 
@@ -74,11 +90,17 @@ def create(
     respond = Respond(front.trouble, replies=front.replies)
     app.include_router(operations.router(services))
     for_programs = programs.route_class(services.accounts, is_open=door.is_open_to_programs)
-    app.include_router(openai_api.router(services, replies=front.replies, route_class=for_programs, closing=closing))
+    app.include_router(
+        openai_api.router(
+            services, replies=front.replies, route_class=for_programs, closing=closing, operator=door.operator
+        )
+    )
     app.include_router(moderations.router(services.moderation, route_class=for_programs))
     app.include_router(appeals.program_router(services.appeals, route_class=for_programs))
     app.include_router(appeals.page_router(services.appeals))
     app.include_router(page_api.router(services, draw))
+    app.include_router(sharing.router(services))
+    app.include_router(share_page.router(services.shares, markdown=front.markdown, page=front.shared))
     app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message, closing=closing))
     app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))
     for name, folder in front.assets.items():

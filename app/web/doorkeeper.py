@@ -20,7 +20,17 @@ from app.web.errors import Respond
 SESSION_COOKIE = "haina_session"
 GUEST_COOKIE = "haina_guest"
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/assets/", "/v1/", "/theme.css", "/static/", "/favicon.ico")
+_OPEN_PATHS = (
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/assets/",
+    "/v1/",
+    "/theme.css",
+    "/static/",
+    "/favicon.ico",
+    "/share/",
+)
 """Nobody is looked up for these: they are the same for all, or bring a key of their own."""
 
 

@@ -1,6 +1,7 @@
 """The one place where a ChatError becomes an HTTP response: words and a status, never a trace."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -90,6 +91,11 @@ def brief_reply(error: ContentBlocked, replies: Replies, language: Language) -> 
     )
 
 
+def loggable(path: str) -> str:
+    """Return a path without what opens something to whoever knows it: a link's token."""
+    return re.sub("^(/share/).+", r"\1…", path)
+
+
 def is_for_programs(path: str) -> bool:
     """Whether an address is of `/v1`."""
     return path == "/v1" or path.startswith("/v1/")
@@ -129,7 +135,7 @@ def install(app: FastAPI, respond: Respond) -> None:
     @app.exception_handler(ChatError)
     async def _chat_error(request: Request, error: ChatError) -> Response:
         if status_of(error) >= _SERVER_FAULT:
-            log.warning("request_failed", code=error.code, path=request.url.path, detail=error.detail)
+            log.warning("request_failed", code=error.code, path=loggable(request.url.path), detail=error.detail)
         return respond(request, error)
 
     @app.exception_handler(RequestValidationError)

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from app.domain.errors import ChatError, ContentBlocked, EngineDied, ModelNotFound, ServerStopping
 from app.domain.events import Ended, Released
 from app.domain.generation import ChatMessage
+from app.domain.labels import HEADER, Aigc
 from app.domain.models import Account, Message, MessageState, Role, Sampling
 from app.domain.ports import Replies
 from app.domain.words import describe
@@ -135,8 +136,13 @@ class CompletionRequest(BaseModel):
         )
 
 
-def router(services: Services, *, replies: Replies, route_class: type[APIRoute], closing: Closing) -> APIRouter:
-    """Return the routes, for those whom `route_class` lets in; `closing` ends what is open."""
+def router(
+    services: Services, *, replies: Replies, route_class: type[APIRoute], closing: Closing, operator: str
+) -> APIRouter:
+    """Return the routes, for those whom `route_class` lets in; `closing` ends what is open.
+
+    `operator` is who the labels name as the producer.
+    """
     routes = APIRouter(prefix="/v1", route_class=route_class)
 
     async def model_names() -> list[str]:
@@ -154,13 +160,15 @@ def router(services: Services, *, replies: Replies, route_class: type[APIRoute],
         if body.model != "default" and body.model not in await model_names():
             raise ModelNotFound(kind="model", model=body.model[:100], param="model")
         asked = await services.chat.ask_for_program(account, body.to_question())
-        answer = _Answer(services, account, asked.answer, model=body.model, replies=replies, closing=closing)
+        answer = _Answer(
+            services, account, asked.answer, model=body.model, replies=replies, closing=closing, operator=operator
+        )
         if body.stream:
             options = body.stream_options or StreamOptions()
             return StreamingResponse(
                 answer.stream(has_usage=options.include_usage),
                 media_type="text/event-stream",
-                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", HEADER: "true"},
             )
         return await answer.whole(request)
 
@@ -179,12 +187,14 @@ class _Answer:
         model: str,
         replies: Replies,
         closing: Closing,
+        operator: str,
     ) -> None:
         self._chat = services.chat
         self._replies = replies
         self._closing = closing
         self._account = account
         self._id = answer.id
+        self._aigc = Aigc(producer=operator, produce_id=answer.id).as_fields()
         self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
 
     async def whole(self, request: Request) -> Response:
@@ -207,9 +217,10 @@ class _Answer:
             "object": "chat.completion",
             "choices": [choice],
             "usage": _usage(end.answer),
+            **self._label(end.answer),
             **_refused(end.answer),
         }
-        return JSONResponse(body, headers={"X-Haina-AI-Generated": "false" if end.answer.is_prepared else "true"})
+        return JSONResponse(body, headers={HEADER: "false" if end.answer.is_prepared else "true"})
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
         """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""
@@ -248,13 +259,17 @@ class _Answer:
         error = ContentBlocked(category=answer.category, stage=data.get("stage"), decision_id=data.get("decision_id"))
         return brief_reply(error, self._replies, "en") or None
 
+    def _label(self, answer: Message) -> dict[str, object]:
+        """Return the implicit label; what a person wrote in advance has none."""
+        return {} if answer.is_prepared else {"aigc": self._aigc}
+
     def _last(self, end: Ended, *, has_usage: bool) -> bytes:
         if end.answer.state in {MessageState.FAILED, MessageState.INTERRUPTED}:
             return _told(_Failure(end))
         reply = self._refusal(end.answer)
-        out = self._chunk(
-            {"refusal": reply} if reply else {}, finish_reason=_finish_reason(end.answer), **_refused(end.answer)
-        )
+        label = {**self._label(end.answer), **_refused(end.answer)}
+        delta: dict[str, object] = {"refusal": reply} if reply else {}
+        out = self._chunk(delta, finish_reason=_finish_reason(end.answer), **label)
         if has_usage:
             usage = {**self._common, "object": "chat.completion.chunk", "choices": [], "usage": _usage(end.answer)}
             out += _data(usage)

@@ -58,6 +58,7 @@ def router(services: Services, draw: Drawing) -> APIRouter:  # noqa: C901 - one 
             "can_chat": account is not None,
             "sign_in_url": "/login",
             "language": language_of(request),
+            "can_share": services.shares.is_on,
         }
 
     @routes.get("/status")

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.domain.errors import ChatError, ServerStopping
 from app.domain.faults import frames_of
 from app.web.closing import Closing
-from app.web.errors import Respond
+from app.web.errors import Respond, loggable
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Porch:
                 await self._end(ServerStopping(), scope, receive, response)
             except Exception as error:  # noqa: BLE001 - the outermost edge: a fault of ours becomes a sentence
                 log.error(  # noqa: TRY400 - the trace may quote what somebody wrote
-                    "request_faulted", path=scope["path"], error=type(error).__name__, frames=frames_of(error)
+                    "request_faulted", path=loggable(scope["path"]), error=type(error).__name__, frames=frames_of(error)
                 )
                 await self._end(ChatError(), scope, receive, response)
             else:

@@ -25,6 +25,7 @@ from app.domain.models import (
     ReviewState,
     Role,
     Session,
+    Share,
     Strike,
     Suspension,
     Template,
@@ -41,6 +42,7 @@ from app.domain.ports import (
     Messages,
     Policies,
     Reviews,
+    Shares,
     Strikes,
     Templates,
 )
@@ -68,6 +70,7 @@ class State:
     templates: dict[str, Template] = field(default_factory=dict)
     versions: dict[str, TemplateVersion] = field(default_factory=dict)
     policies: dict[str, PolicyVersion] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
     is_writable: bool = True
 
     def copy(self, *, is_writable: bool) -> "State":
@@ -283,6 +286,8 @@ class MemoryConversations:
             del self._state.messages[message_id]
         for key in [key for key in self._state.parts if key[0] in messages]:
             del self._state.parts[key]
+        for share in [one for one in self._state.shares.values() if one.conversation_id in gone]:
+            del self._state.shares[share.id]
         return len(gone)
 
 
@@ -656,6 +661,41 @@ class MemoryPolicies:
             self._state.policies[version.id] = replace(version, is_live=False)
 
 
+class MemoryShares:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def add(self, share: Share) -> None:
+        self._state.begin_writing()
+        is_known = share.id in self._state.shares or await self.by_token(share.token_hash) is not None
+        _require_new(is_there=is_known, what="share")
+        _require(is_there=share.owner_id in self._state.accounts, what="account")
+        _require(is_there=share.conversation_id in self._state.conversations, what="conversation")
+        self._state.shares[share.id] = share
+
+    async def by_token(self, token_hash: str) -> Share | None:
+        return next((one for one in self._state.shares.values() if one.token_hash == token_hash), None)
+
+    async def get(self, share_id: str) -> Share | None:
+        return self._state.shares.get(share_id)
+
+    async def of_owner(self, owner_id: str) -> Sequence[Share]:
+        found = [one for one in self._state.shares.values() if one.owner_id == owner_id]
+        return sorted(found, key=lambda one: (one.created_at, one.id), reverse=True)
+
+    async def remove(self, share_id: str) -> None:
+        self._state.begin_writing()
+        self._state.shares.pop(share_id, None)
+
+    async def purge(self, *, expired_before: datetime) -> int:
+        self._state.begin_writing()
+        rows = self._state.shares.values()
+        gone = [one.id for one in rows if one.expires_at is not None and one.expires_at < expired_before]
+        for share_id in gone:
+            del self._state.shares[share_id]
+        return len(gone)
+
+
 class MemoryUnit:
     """Works on a copy; `commit` puts it in the storage's place."""
 
@@ -672,6 +712,7 @@ class MemoryUnit:
         self.audit: AuditTrail = MemoryAudit(self._state)
         self.templates: Templates = MemoryTemplates(self._state)
         self.policies: Policies = MemoryPolicies(self._state)
+        self.shares: Shares = MemoryShares(self._state)
 
     async def commit(self) -> None:
         if self._state.is_writable:

@@ -38,7 +38,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("programs")
     script = folder / "script.toml"
     script.write_text(SCRIPT, encoding="utf-8")
-    one = Served(folder / "data", settings={"HAINA_ENGINE__URL": f"scripted:{script}"}).start()
+    settings = {"HAINA_ENGINE__URL": f"scripted:{script}", "HAINA_SERVER__OPERATOR": "海纳测试"}
+    one = Served(folder / "data", settings=settings).start()
     yield one
     assert one.stop() == 0
 
@@ -94,6 +95,36 @@ def test_a_streamed_answer_is_the_saved_one(served: Served, client: openai.OpenA
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_an_answer_says_that_ai_made_it_in_its_body_and_in_a_header(client: openai.OpenAI) -> None:
+    asked = {"model": "default", "messages": [{"role": "user", "content": "Where to?"}]}
+    raw = client.chat.completions.with_raw_response.create(**asked)  # type: ignore[call-overload]
+    assert raw.headers["x-haina-ai-generated"] == "true"
+    answer = raw.parse()
+    assert answer.model_extra["aigc"] == label(answer.id)
+    assert answer.choices[0].message.content == "All rivers run into the sea."
+    with client.chat.completions.with_streaming_response.create(  # type: ignore[call-overload]
+        **asked, stream=True, stream_options={"include_usage": True}
+    ) as response:
+        assert response.headers["x-haina-ai-generated"] == "true"
+        chunks = list(response.parse())
+    labelled = [chunk for chunk in chunks if "aigc" in (chunk.model_extra or {})]
+    assert [chunk.choices[0].finish_reason for chunk in labelled] == ["stop"]
+    assert labelled[0].model_extra["aigc"] == label(chunks[0].id)
+    assert chunks[-1].usage is not None
+
+
+def label(completion_id: str) -> dict[str, str]:
+    return {
+        "Label": "1",
+        "ContentProducer": "海纳测试",
+        "ProduceID": completion_id.removeprefix("chatcmpl-"),
+        "ReservedCode1": "",
+        "ContentPropagator": "",
+        "PropagateID": "",
+        "ReservedCode2": "",
+    }
 
 
 def test_max_tokens_ends_with_length(client: openai.OpenAI) -> None:

@@ -27,6 +27,7 @@ from app.domain.models import (
     Role,
     Sampling,
     Session,
+    Share,
     Strike,
     Suspension,
     Template,
@@ -110,6 +111,19 @@ def hit(name: str, **changes: object) -> Hit:
         policy="general@0123456789ab",
         start=3,
         end=7,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def share(name: str, **changes: object) -> Share:
+    made = Share(
+        id=name,
+        token_hash=f"hash-of-{name}",
+        owner_id="id-ann",
+        conversation_id="c",
+        leaf_id="q",
+        title=ReleasedText("去杭州"),
+        created_at=AT,
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -818,6 +832,66 @@ class TestAudit:
             assert list(await unit.audit.page()) == entries[::-1]
             assert list(await unit.audit.page(limit=1, offset=1)) == [entries[-2]]
             assert list(await unit.audit.page(subject="ann")) == [entries[0]]
+
+
+class TestShares:
+    async def test_a_link_is_found_by_its_tokens_hash_and_is_gone_once_it_is_removed(self, storage: Storage) -> None:
+        await seed(storage)
+        kept = share("s", expires_at=AT + MINUTE)
+        async with storage.write() as unit:
+            await unit.shares.add(kept)
+            await unit.shares.add(share("other"))
+            await unit.commit()
+        async with storage.write() as unit:
+            assert await unit.shares.by_token("hash-of-s") == kept == await unit.shares.get("s")
+            assert await unit.shares.by_token("s") is None
+            await unit.shares.remove("s")
+            await unit.shares.remove("s")
+            assert await unit.shares.by_token("hash-of-s") is None
+            assert await unit.shares.by_token("hash-of-other") == share("other")
+
+    async def test_ones_own_links_are_listed_newest_first(self, storage: Storage) -> None:
+        await seed(storage)
+        async with storage.write() as unit:
+            await unit.accounts.add(account("bob"))
+            for name, minutes in (("a", 1), ("b", 3), ("c", 2), ("d", 2)):
+                await unit.shares.add(share(name, created_at=AT + minutes * MINUTE))
+            await unit.shares.add(share("bobs", owner_id="id-bob"))
+            await unit.commit()
+        async with storage.read() as unit:
+            assert [one.id for one in await unit.shares.of_owner("id-ann")] == ["b", "d", "c", "a"]
+            assert await unit.shares.of_owner("id-eve") == []
+
+    @pytest.mark.parametrize(
+        "wrong", [{"owner_id": "nobody"}, {"conversation_id": "none"}, {"token_hash": "hash-of-s"}, {"id": "s"}]
+    )
+    async def test_a_link_of_nobody_to_nothing_or_twice_is_refused(
+        self, storage: Storage, wrong: dict[str, str]
+    ) -> None:
+        await seed(storage)
+        async with storage.write() as unit:
+            await unit.shares.add(share("s"))
+            await unit.commit()
+        async with storage.write() as unit:
+            with pytest.raises(StorageFailure):
+                await unit.shares.add(share("other", **wrong))
+
+    async def test_a_link_goes_with_its_conversation(self, storage: Storage) -> None:
+        await seed(storage)
+        async with storage.write() as unit:
+            await unit.shares.add(share("s"))
+            await unit.conversations.delete("c", AT)
+            assert await unit.shares.get("s") is not None
+            await unit.conversations.purge(deleted_before=AT + MINUTE)
+            assert await unit.shares.get("s") is None
+
+    async def test_expired_links_are_purged_and_no_others(self, storage: Storage) -> None:
+        await seed(storage)
+        async with storage.write() as unit:
+            for name, expires_at in (("old", AT - MINUTE), ("now", AT), ("new", AT + MINUTE), ("ever", None)):
+                await unit.shares.add(share(name, expires_at=expires_at, created_at=AT))
+            assert await unit.shares.purge(expired_before=AT) == 1
+            assert {one.id for one in await unit.shares.of_owner("id-ann")} == {"now", "new", "ever"}
 
 
 class TestTemplates:

@@ -164,6 +164,19 @@ async def test_before_a_migration_the_file_is_copied(sqlite_url: str, tmp_path: 
     assert scalar(kept, "SELECT count(*) FROM messages") == 1
 
 
+async def test_a_database_of_the_first_version_comes_to_the_head_with_its_rows(blank_url: str) -> None:
+    file = Path(blank_url.removeprefix("sqlite+aiosqlite:///"))
+    is_sqlite = blank_url.startswith("sqlite")
+    with plain_engine(blank_url, mode="rwc", pragmas=()).begin() as connection:
+        schema.migrate(connection, "0001")
+    fill(blank_url)
+    await schema.upgrade(blank_url)
+    assert scalar(blank_url, "SELECT count(*) FROM messages") == 1
+    assert scalar(blank_url, "SELECT count(*) FROM shares") == 0
+    assert (await schema.check(blank_url)).found == HEAD
+    assert file.with_name(f"{file.name}.before-{HEAD}").exists() is is_sqlite
+
+
 @pytest.mark.parametrize("more", ["raise sa.exc.SAWarning", "op.execute('DELETE FROM nowhere')"])
 async def test_a_migration_that_fails_changes_nothing(url: str, later: Path, more: str) -> None:
     fill(url)

@@ -18,7 +18,7 @@ ASSETS = Path(__file__).parent / "assets"
 """The folder that the web serves at `ASSETS_PATH`."""
 ASSETS_PATH = "/assets/chat"
 
-STYLE_SHEETS = ("base.css", "sidebar.css", "thread.css", "answer.css", "composer.css")
+STYLE_SHEETS = ("base.css", "sidebar.css", "thread.css", "answer.css", "composer.css", "sharing.css")
 ROOTS = ("haina-sidebar", "haina-thread", "haina-composer")
 """Ids of the three parts, as `main.js` looks for them."""
 

@@ -36,7 +36,29 @@ def test_guests_come_in_on_loopback_only(
 ) -> None:
     monkeypatch.setenv("HAINA_SERVER__HOST", host)
     monkeypatch.setenv("HAINA_SERVER__PUBLIC_URL", public_url)
-    assert load_settings().has_guests is has_guests
+    assert load_settings().has_guests is load_settings().has_shares is has_guests
+
+
+@pytest.mark.parametrize(("wish", "has_shares"), [("on", True), ("off", False)])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_links_may_be_switched_on_and_off_wherever_the_server_is(
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    wish: str,
+    has_shares: bool,  # noqa: FBT001 - a column
+) -> None:
+    monkeypatch.setenv("HAINA_SERVER__HOST", host)
+    monkeypatch.setenv("HAINA_ACCESS__SHARES", wish)
+    assert load_settings().has_shares is has_shares
+
+
+@pytest.mark.parametrize("name", ["", " ", "two\nlines", "x" * 101, " Ops", "a\u202eb"])
+def test_an_operators_name_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HAINA_SERVER__OPERATOR", name)
+    with pytest.raises(InvalidSettings, match="HAINA_SERVER__OPERATOR: "):
+        load_settings()
+    monkeypatch.setenv("HAINA_SERVER__OPERATOR", "某某 公司")
+    assert load_settings().server.operator == "某某 公司"
 
 
 @pytest.mark.parametrize("secret", ["", "changeme", "short", "a" * 64])

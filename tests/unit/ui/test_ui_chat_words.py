@@ -15,6 +15,7 @@ ASKED_FOR = set(re.findall(r'(?<!\w)t\("([\w.]+)"', SCRIPTS)) | set(re.findall(r
 )
 FAMILIES = {
     "sidebar": {"today", "yesterday", "week", "earlier"},
+    "sharing": {"markdown", "json", "text", "term_week", "term_month", "term_ever"},
     "theme": {"light", "dark", "system"},
     "message": {"again", "continue"},
     "review": {"open", "upheld", "overturned"},

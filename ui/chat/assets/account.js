@@ -14,6 +14,12 @@ export class Account extends EventTarget {
   /** @type {Me | null} */
   me = null;
 
+  /** @param {{onLinks: () => void}} actions */
+  constructor(actions) {
+    super();
+    this.actions = actions;
+  }
+
   /** @param {Me} me */
   show(me) {
     this.me = me;
@@ -62,9 +68,10 @@ export class Account extends EventTarget {
     hangPopover(menu, {
       label: t("account.menu", { name }),
       class: "menu",
-      content: () => [
+      content: (close) => [
         h("p", { class: "muted" }, isGuest ? t("account.guest_note") : name),
         isGuest && h("a", { class: "text-button", href: this.me?.sign_in_url }, t("account.sign_in")),
+        this.me?.can_share && h("button", { type: "button", class: "text-button", onclick: () => (close(), this.actions.onLinks()) }, t("sharing.all")),
         account?.role === "admin" && h("a", { class: "text-button", href: "/admin" }, t("account.console")),
         !isGuest && h("button", { type: "button", class: "text-button", onclick: signOut }, t("account.sign_out")),
       ],

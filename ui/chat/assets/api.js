@@ -19,7 +19,7 @@
  * @typedef {{name: string, title: string, description: string, language: string, tags: string[], version_id: string,
  *   number: number, variables: Variable[], examples: string[]}} Template
  * @typedef {{account: {name: string, role: "guest" | "user" | "admin"} | null, can_chat: boolean, sign_in_url: string,
- *   language: "en" | "zh"}} Me
+ *   language: "en" | "zh", can_share: boolean}} Me
  * @typedef {{id: string, title: string, is_embedded: boolean, context_length: number, license_url: string,
  *   source_url: string}} Model
  * @typedef {{ready: boolean, state: "starting" | "loading" | "ready" | "down", stage: string, progress: number,
@@ -27,6 +27,8 @@
  *   message: string}} ServerStatus
  * @typedef {{conversation_id: string | null, parent_id: string | null, text: string,
  *   template: {name: string, variables: Record<string, string>} | null}} Question
+ * @typedef {{id: string, conversation_id: string, title: string, created_at: string, expires_at: string | null}} Share
+ * @typedef {"markdown" | "json" | "text"} ExportFormat
  */
 
 import { t } from "./i18n.js";
@@ -65,6 +67,23 @@ async function request(method, path, body) {
   throw new Refused(message, { status: response.status, code });
 }
 
+/**
+ * Fetch a file; its name is the server's.
+ * @param {string} path
+ * @returns {Promise<{name: string, content: Blob}>}
+ */
+async function download(path) {
+  const response = await fetch(path).catch(() => null);
+  if (!response) throw new Refused(t("app.unreachable"));
+  if (!response.ok) {
+    const answer = await response.json().catch(() => null);
+    const { code = "unreadable", message = t("app.failed", { status: response.status }) } = answer?.error ?? {};
+    throw new Refused(message, { status: response.status, code });
+  }
+  const name = /filename\*=UTF-8''([^;]+)/.exec(response.headers.get("content-disposition") ?? "");
+  return { name: name ? decodeURIComponent(name[1]) : "haina", content: await response.blob() };
+}
+
 /** @param {string} id */
 const conversationPath = (id) => `/api/conversations/${encodeURIComponent(id)}`;
 /** @param {string} id */
@@ -93,6 +112,14 @@ export const api = {
   remove: (id) => request("DELETE", conversationPath(id)),
   /** @param {string} id @returns {Promise<Conversation>} */
   restore: (id) => request("POST", `${conversationPath(id)}/restore`),
+  /** @param {string} id @param {ExportFormat} format */
+  exported: (id, format) => download(`${conversationPath(id)}/export?format=${format}`),
+  /** @param {string} conversationId empty: all @returns {Promise<{shares: Share[]}>} */
+  shares: (conversationId) => request("GET", `/api/shares?${new URLSearchParams({ conversation_id: conversationId })}`),
+  /** @param {string} conversationId @param {number | null} days @returns {Promise<{share: Share, path: string}>} */
+  share: (conversationId, days) => request("POST", "/api/shares", { conversation_id: conversationId, days }),
+  /** @param {string} id @returns {Promise<null>} */
+  revokeShare: (id) => request("DELETE", `/api/shares/${encodeURIComponent(id)}`),
   /** @param {Question} question @returns {Promise<Turn>} */
   ask: (question) => request("POST", "/api/turns", question),
   /** @param {string} id @returns {Promise<null>} */

@@ -36,8 +36,15 @@ export function setBlock(container, index, html) {
   // Trimmed, so that the last text node is one inside the block and `appendText` finds it.
   block.innerHTML = html.trim();
   sources.set(block, html);
+  enliven(block);
+}
+
+/**
+ * Give a block what HTML alone has not: code can be copied, and what scrolls sideways can be reached by keyboard.
+ * @param {Element} block
+ */
+export function enliven(block) {
   for (const copy of block.querySelectorAll(".code-copy")) enableCopy(/** @type {HTMLButtonElement} */ (copy));
-  // What scrolls sideways can be reached and scrolled by keyboard.
   for (const wide of block.querySelectorAll("pre, .table, div.math")) wide.setAttribute("tabindex", "0");
 }
 

@@ -12,7 +12,7 @@ const TICK_MS = 1500;
  * @param {{button: HTMLElement}} pressed
  */
 export async function copyText(text, { button }) {
-  const isCopied = navigator.clipboard ? await navigator.clipboard.writeText(text).then(() => true, () => false) : copyBySelection(text);
+  const isCopied = navigator.clipboard ? await navigator.clipboard.writeText(text).then(() => true, () => false) : copyBySelection(text, button.closest("dialog") ?? document.body);
   if (!isCopied) {
     showToast(t("message.copy_failed"));
     return;
@@ -26,13 +26,14 @@ export async function copyText(text, { button }) {
 
 /**
  * @param {string} text
+ * @param {HTMLElement} place an open dialog lets nothing outside of it be selected
  * @returns {boolean}
  */
-function copyBySelection(text) {
+function copyBySelection(text, place) {
   const area = document.createElement("textarea");
   area.value = text;
   area.className = "off-screen";
-  document.body.append(area);
+  place.append(area);
   area.select();
   const isCopied = document.execCommand("copy");
   area.remove();

@@ -6,6 +6,7 @@ import { Banner } from "./banner.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { chosenLanguage, language, setLanguage } from "./i18n.js";
+import { Sharing } from "./sharing.js";
 import { Sidebar } from "./sidebar.js";
 import { Status } from "./status.js";
 import { Templates } from "./templates.js";
@@ -42,13 +43,15 @@ function mount([sidebarRoot, threadRoot, composerRoot]) {
   const status = new Status();
   const templates = new Templates();
   const chat = new Chat();
-  const account = new Account();
+  const sharing = new Sharing();
+  const account = new Account({ onLinks: () => sharing.open(null) });
   const banner = new Banner(status);
-  const sidebar = new Sidebar(sidebarRoot, chat, account.element);
+  const sidebar = new Sidebar(sidebarRoot, chat, sharing, account.element);
   const thread = new Thread(threadRoot, {
     actions: { repeat: (id, how) => chat.repeat(id, how), showSibling: (id) => chat.showSibling(id) },
     onMenu: () => sidebar.open(),
     onNew: () => chat.open(null),
+    sharing,
     model: banner.model,
     banner: banner.banner,
     starters: templates.starters,
@@ -71,7 +74,7 @@ function mount([sidebarRoot, threadRoot, composerRoot]) {
     chat.refresh();
   });
   keepAboveKeyboard();
-  return { account, banner, sidebar, composer, templates, chat, status };
+  return { account, banner, sidebar, composer, templates, chat, status, sharing };
 }
 
 /**
@@ -125,7 +128,10 @@ async function start() {
     parts.banner.draw();
     parts.sidebar.draw();
   }
-  if (me) parts.account.show(me);
+  if (me) {
+    parts.sharing.canShare = me.can_share;
+    parts.account.show(me);
+  }
   parts.sidebar.refresh();
   parts.templates.load();
   await parts.chat.openFromAddress();

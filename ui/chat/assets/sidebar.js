@@ -24,11 +24,13 @@ export class Sidebar {
   /**
    * @param {HTMLElement} root
    * @param {import("./chat.js").Chat} chat
+   * @param {import("./sharing.js").Sharing} sharing
    * @param {HTMLElement} foot
    */
-  constructor(root, chat, foot) {
+  constructor(root, chat, sharing, foot) {
     this.root = root;
     this.chat = chat;
+    this.sharing = sharing;
     this.foot = foot;
     this.list = h("div", { class: "conversation-list" });
     this.scrim = h("div", { class: "scrim", onclick: () => this.close() });
@@ -147,6 +149,7 @@ export class Sidebar {
       class: "menu",
       content: (close) => [
         button({ icon: "rename", label: t("sidebar.rename"), text: t("sidebar.rename"), onclick: () => (close(), this.#rename(item, conversation)) }),
+        button({ icon: "share", label: this.sharing.label, text: this.sharing.label, onclick: () => (close(), this.sharing.open(conversation)) }),
         button({ icon: "delete", label: t("sidebar.delete"), text: t("sidebar.delete"), class: "is-danger", onclick: () => (close(), this.#remove(conversation)) }),
       ],
     });

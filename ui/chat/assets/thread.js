@@ -14,7 +14,7 @@ export class Thread {
   /**
    * @param {HTMLElement} root
    * @param {{actions: MessageActions, onMenu: () => void, onNew: () => void, model: HTMLElement, banner: HTMLElement,
-   *   starters: HTMLElement}} parts
+   *   starters: HTMLElement, sharing: import("./sharing.js").Sharing}} parts
    */
   constructor(root, parts) {
     this.parts = parts;
@@ -107,6 +107,7 @@ export class Thread {
         h("h1", { class: "thread-title", title }, title),
         template && h("span", { class: "template-name" }, t("templates.version", { title: template.title, number: template.number })),
       ),
+      conversation && button({ icon: "share", label: this.parts.sharing.label, onclick: () => this.parts.sharing.open(conversation) }),
       this.parts.model,
       button({ icon: "plus", label: t("sidebar.new"), class: "only-phone", onclick: this.parts.onNew }),
     );

@@ -72,6 +72,15 @@ async def test_a_fault_is_answered_in_words_and_logged_by_kind_and_place() -> No
     assert SECRET not in repr(logs) + repr(body)
 
 
+async def test_a_fault_behind_a_link_is_logged_without_the_links_token() -> None:
+    async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError
+
+    with structlog.testing.capture_logs() as logs:
+        await ask(porch(faulty), path="/share/t0ken")
+    assert logs[0]["path"] == "/share/…"
+
+
 async def test_a_fault_within_a_response_breaks_it_off_and_raises_nothing() -> None:
     async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
         await begin(send)
