@@ -15,6 +15,7 @@ import pytest
 import structlog
 
 from app import bootstrap, cli, logs
+from app.cli import shared
 from app.domain.errors import StorageFull
 from app.settings import load_settings
 from app.worker.checkpoints.machine import Memory
@@ -121,7 +122,7 @@ def test_what_cannot_be_read_or_written_is_one_line_that_names_it(
     os.mkfifo(tmp_path / "pipe")  # a stand-in for /dev/null, which root can replace
     places = {"PIPE": str(tmp_path / "pipe"), "FOLDER": str(tmp_path), "BINARY": str(binary)}
     code, out, err = haina(*(places.get(one, one) for one in arguments))
-    assert (code, out, len(err)) == (cli.USAGE, [], 1), err
+    assert (code, out, len(err)) == (shared.USAGE, [], 1), err
     assert err[0].startswith("haina: ")
     assert places.get(named, named) in err[0]
 
@@ -130,7 +131,7 @@ def test_what_cannot_be_read_or_written_is_one_line_that_names_it(
 def test_a_data_folder_that_is_none_is_one_line(haina: Run, data: Path, command: tuple[str, ...]) -> None:
     data.write_text("a file", encoding="utf-8")
     code, _, err = haina(*command)
-    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert (code, len(err)) == (shared.UNREACHABLE, 1)
     assert str(data) in err[0]
 
 
@@ -138,7 +139,7 @@ def test_a_damaged_backup_is_named(haina: Run, tmp_path: Path, data: Path) -> No
     data.mkdir()
     (tmp_path / "backup").write_bytes(b"no database" * 1000)
     code, _, err = haina("db", "restore", tmp_path / "backup")
-    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert (code, len(err)) == (shared.UNREACHABLE, 1)
     assert str(tmp_path / "backup") in err[0]
 
 
@@ -149,7 +150,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_probe(haina: Run, data: Path, mon
 
     monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = haina("prompts", "list")
-    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert (code, len(err)) == (shared.UNREACHABLE, 1)
     assert "disk is full" in err[0]
     assert list(data.iterdir()) == []
 
@@ -164,7 +165,7 @@ def test_a_disk_that_fills_while_templates_are_written_is_a_dependency_and_names
 
     monkeypatch.setattr(Path, "write_text", full)
     code, _, err = haina("prompts", "export", tmp_path / "out")
-    assert (code, len(err)) == (cli.UNREACHABLE, 1)
+    assert (code, len(err)) == (shared.UNREACHABLE, 1)
     assert str(tmp_path / "out" / "kind.toml") in err[0]
 
 
@@ -189,14 +190,14 @@ def test_lines_that_are_not_text_are_judged_all_the_same(haina: Run, monkeypatch
     lines = b"\xff\xfe\x00 " + BLOCKED.encode() + b"\n\xe4\n"
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8", errors="strict"))
     code, out, err = haina("safety", "check")
-    assert (code, len(out), err) == (cli.FOUND, 2, [])
+    assert (code, len(out), err) == (shared.FOUND, 2, [])
     assert '"refuse"' in out[0]
 
 
 def test_standard_input_that_is_closed_is_one_line(haina: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     code, _, err = haina("safety", "check")
-    assert (code, len(err)) == (cli.USAGE, 1)
+    assert (code, len(err)) == (shared.USAGE, 1)
 
 
 def test_a_terminal_that_cannot_show_a_mark_is_shown_another(
@@ -236,7 +237,7 @@ def test_a_built_in_policy_is_chosen_by_name_and_eval_reports_by_its_classes(hai
     assert {one["id"]: one["found"] for one in report["classes"] if one["found"]} == {"A1.d": 1}
     assert {one["id"]: one["asked"]["questions"] for one in report["groups"]}["A2"] == 1
     code, _, err = haina("safety", "eval", bank, *options[:-1], "builtin:nope")
-    assert (code, len(err)) == (cli.USAGE, 1)
+    assert (code, len(err)) == (shared.USAGE, 1)
     assert "builtin:gb45654, builtin:general" in err[0]
 
 
@@ -248,7 +249,7 @@ def test_a_policy_that_would_stop_its_own_reply_is_refused_with_the_place(haina:
         encoding="utf-8",
     )
     code, _, err = haina("safety", "check", "--policy", policy)
-    assert code == cli.USAGE
+    assert code == shared.USAGE
     assert "house.toml:8: en: the policy itself would stop or mask this" in err[0]
 
 
@@ -296,7 +297,7 @@ def test_eval_asks_an_engine_and_does_not_send_it_the_disguises(
 
 def test_eval_of_an_engine_that_is_not_there_is_one_line_and_leaves_no_report(haina: Run, tmp_path: Path) -> None:
     code, out, err = haina("safety", "eval", "--engine", "http://127.0.0.1:9/v1", "--out", tmp_path / "report")
-    assert (code, out, len(err)) == (cli.UNREACHABLE, [], 1)
+    assert (code, out, len(err)) == (shared.UNREACHABLE, [], 1)
     assert not (tmp_path / "report").exists()
 
 
@@ -311,13 +312,13 @@ def test_check_refuses_what_import_would_refuse_and_needs_no_database(haina: Run
         )
         file = template(tmp_path, f"evil-{name}", text=changed)
         code, out, err = haina("prompts", "check", fine, file)
-        assert (code, err) == (cli.FOUND, [])
+        assert (code, err) == (shared.FOUND, [])
         assert out[0] == f"✓ {fine}"
         assert out[1].startswith(f"✗ {file}: ")
         assert name in out[1]
         assert not data.exists()
         code, _, [line] = haina("prompts", "import", file)
-        assert code == cli.FOUND
+        assert code == shared.FOUND
         assert name in line
         (data / "haina.db").unlink()
         data.joinpath("haina.db-wal").unlink(missing_ok=True)
@@ -358,10 +359,10 @@ def test_a_database_that_is_damaged_inside_is_not_called_sound(haina: Run, data:
     assert haina("db", "check")[0] == 0
     damage(data / "haina.db")
     code, out, err = haina("db", "check")
-    assert (code, out, len(err)) == (cli.FOUND, [], 1)
+    assert (code, out, len(err)) == (shared.FOUND, [], 1)
     assert "damaged" in err[0]
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert_doctor_says_restore(out)
 
 
@@ -369,7 +370,7 @@ def test_a_file_that_is_no_database_is_not_to_be_upgraded(haina: Run, data: Path
     data.mkdir()
     (data / "haina.db").write_bytes(os.urandom(20_000))
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert_doctor_says_restore(out)
 
 
@@ -385,11 +386,11 @@ def test_doctor_tells_an_older_schema_from_a_newer_one(haina: Run, data: Path) -
         database.execute("create table alembic_version (version_num text)")
     code, out, _ = haina("doctor")
     assert "    fix: haina db upgrade" in out
-    assert haina("db", "check")[0] == cli.FOUND
+    assert haina("db", "check")[0] == shared.FOUND
     with sqlite3.connect(data / "haina.db") as database:
         database.execute("insert into alembic_version values ('9999')")
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert "    fix: haina db upgrade" not in out
     [at] = [number for number, line in enumerate(out) if line.startswith("✗ database: ")]
     assert "newer" in out[at + 1]
@@ -419,14 +420,14 @@ def test_doctor_looks_at_the_evidence_key_and_makes_none(
 def test_doctor_finds_a_data_folder_that_is_a_file(haina: Run, data: Path) -> None:
     data.write_text("a file", encoding="utf-8")
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert f"✗ data folder: {data} is not a folder" in out
 
 
 def test_doctor_tells_a_database_url_that_is_none(haina: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAINA_STORAGE__URL", "sqlite+aiosqlite:///")
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     [at] = [number for number, line in enumerate(out) if line.startswith("✗ database: ")]
     assert "HAINA_STORAGE__URL" in out[at + 1]
 
@@ -447,10 +448,10 @@ def test_a_model_is_whole_or_its_fault_is_told_by_check_and_by_doctor(
     os.truncate(folder / "pytorch_model.bin", 2_000_000)
     said = "pytorch_model.bin: is cut off or damaged: it has no zip directory that can be read"
     code, out, _ = haina("models", "check", folder)
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert f"✗ {said}" in out
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     [at] = [number for number, line in enumerate(out) if line == f"✗ model: {said}"]
     assert f"haina models check {folder}" in out[at + 1]
 
@@ -459,13 +460,13 @@ def test_a_model_is_whole_or_its_fault_is_told_by_check_and_by_doctor(
 def test_a_place_without_a_model_is_wrong_usage(haina: Run, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("x")
     code, out, err = haina("models", "check", str(tmp_path / "file") if place == "FILE" else place)
-    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+    assert (code, out, len(err)) == (shared.USAGE, [], 1)
 
 
 def test_an_adapter_that_is_not_there_is_told(haina: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAINA_MODEL__ADAPTER", str(tmp_path / "adapter"))
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert f"✗ adapter: there is no adapter in {tmp_path / 'adapter'}" in out
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
@@ -510,7 +511,7 @@ def test_what_would_leave_nothing_to_serve_is_wrong_usage(
         monkeypatch.setenv(name, value)
     code, out, err = haina(*arguments)
 
-    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+    assert (code, out, len(err)) == (shared.USAGE, [], 1)
     assert err[0].startswith(said)
 
 
@@ -537,7 +538,7 @@ def test_a_model_that_does_not_fit_is_told_before_it_is_loaded(
     here = Memory(place="RAM", is_gpu=False, total_bytes=1_500_000, free_bytes=0)
     monkeypatch.setattr("app.worker.checkpoints.checkup.memory_here", lambda: here)
     code, out, _ = haina("doctor")
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     [at] = [number for number, line in enumerate(out) if line.startswith("✗ memory: ")]
     assert out[at + 1].strip().startswith("fix: bfloat16 would fit")
 
@@ -552,7 +553,7 @@ def test_an_engine_that_cannot_be_one_is_one_line(
 ) -> None:
     monkeypatch.setenv("HAINA_ENGINE__URL", url)
     code, out, err = haina(command)
-    assert (code, out, len(err)) == (cli.USAGE, [], 1)
+    assert (code, out, len(err)) == (shared.USAGE, [], 1)
     assert err[0].startswith("haina: HAINA_ENGINE__URL: ")
 
 
@@ -564,7 +565,7 @@ def test_a_script_that_cannot_be_read_is_one_line_that_names_it(
     for content in (b"broken", b"x = 1", b"\xff", b"seed = 1" + b"0" * 5000, b"tokens_per_delta = [3, 2]"):
         script.write_bytes(content)
         code, _, err = haina("doctor")
-        assert (code, len(err)) == (cli.USAGE, 1)
+        assert (code, len(err)) == (shared.USAGE, 1)
         assert str(script) in err[0]
 
 
@@ -587,7 +588,7 @@ def test_a_list_is_imported_checked_counted_and_compared(haina: Run, tmp_path: P
     assert told[1] == f"1 refused, with reasons in {out}.rejected.csv"
     written = out.read_bytes()
     code, _, err = haina(*arguments)
-    assert (code, out.read_bytes()) == (cli.USAGE, written)
+    assert (code, out.read_bytes()) == (shared.USAGE, written)
     assert err == [f"haina: {out}: is there already; --force overwrites it"]
     assert haina(*arguments, "--force")[0] == 0
 
@@ -608,7 +609,7 @@ def test_a_list_is_imported_checked_counted_and_compared(haina: Run, tmp_path: P
 def test_a_fault_of_a_list_is_told_and_the_exit_code_says_so(haina: Run, tmp_path: Path) -> None:
     own = own_list(tmp_path, 'short_ok = ["口交"]\nphrases = [\n"口交",\n]')
     code, told, _ = haina("safety", "lexicon", "check", own)
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert any(line.startswith(f"{own}:9: 口交: hits ") for line in told)
     assert any("allow-phrases proposed: 路口交通" in line for line in told)
 
@@ -618,7 +619,7 @@ def test_without_jieba_a_list_is_checked_and_the_way_to_install_it_told(
 ) -> None:
     monkeypatch.setattr("app.safety.lexicon.proposals.find_spec", lambda _: None)
     code, told, _ = haina("safety", "lexicon", "check", own_list(tmp_path, 'short_ok = ["口交"]\nphrases = ["口交"]'))
-    assert code == cli.FOUND
+    assert code == shared.FOUND
     assert "pip install 'haina[lexicon]'" in told[-1]
     assert not any("allow-phrases proposed" in line for line in told)
 
@@ -627,5 +628,5 @@ def test_where_nothing_of_a_list_passes_the_exit_code_says_so(haina: Run, tmp_pa
     (tmp_path / "words.txt").write_text("梨\n", encoding="utf-8")
     out = tmp_path / "fruit.toml"
     code, told, _ = haina("safety", "lexicon", "import", tmp_path / "words.txt", *_IMPORT, "--out", out)
-    assert (code, out.exists()) == (cli.FOUND, False)
+    assert (code, out.exists()) == (shared.FOUND, False)
     assert told[0] == "read as plain: 1 words, 0 accepted, so no list was written"
