@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+GREEDY_BELOW = 1e-5
+"""A temperature below this is greedy, as in vLLM: dividing by it would overflow."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:

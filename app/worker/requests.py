@@ -11,9 +11,8 @@ from app.domain.generation import ChatMessage, ModelProfile
 from app.domain.models import Role
 from app.domain.ports import PromptFormat
 from app.worker import answers
-from app.worker.jobs import Job, SamplingParams
+from app.worker.jobs import GREEDY_BELOW, Job, SamplingParams
 from app.worker.protocol import ChatBody, CompletionBody, GenerationBody
-from app.worker.sampler import GREEDY_BELOW
 from app.worker.vocabulary import Vocabulary
 
 

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from app.worker.jobs import SamplingParams
-
-GREEDY_BELOW = 1e-5
-"""A temperature below this is greedy, as in vLLM: dividing by it would overflow."""
+from app.worker.jobs import GREEDY_BELOW, SamplingParams
 
 
 class InvalidLogits(ValueError):

@@ -186,6 +186,13 @@ def test_it_listens_at_once_and_says_what_it_loads(tiny_folder: Path) -> None:
         process.communicate()
 
 
+def test_nothing_that_it_needs_to_listen_imports_torch() -> None:
+    script = "import sys, app.worker.process; print({'torch', 'transformers'} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert said.stdout == "set()\n"
+
+
 def test_a_completion_and_its_counts(worker: Worker) -> None:
     status, body = worker.get("/v1/completions", prompt="the fox", max_tokens=7, temperature=0, ignore_eos=True)
 
