@@ -96,7 +96,7 @@ class Recorder:
     ) -> Noted:
         """Return what is to be written about a decision; nothing where the text simply passed."""
         decision, at = case.decision, now()
-        if not decision.findings and not decision.is_degraded:
+        if not (decision.findings or decision.is_degraded or decision.unguarded_by):
             return Noted()
         hits = hits_of(
             decision,
