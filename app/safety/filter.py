@@ -8,17 +8,18 @@ from app.domain.health import DetectorHealth
 from app.domain.verdicts import Action, Checked, Finding, ReleasedText, Stage
 from app.safety.answers import PhraseAnswerBank
 from app.safety.detector import Detector
-from app.safety.folded import FoldedReading
+from app.safety.folded import FoldedReading, folded_words
 from app.safety.gate import MAX_FINDINGS, StreamGate, check, check_at_once
 from app.safety.guards.post import Post, Posts
 from app.safety.health import DetectorWatch
-from app.safety.homophones import HomophoneDetector
+from app.safety.homophones import HomophoneDetector, spoken_words
 from app.safety.markup import MarkupReading
 from app.safety.personal_data import PersonalDataDetector
-from app.safety.phrases import Lexicon, Phrase
+from app.safety.phrases import Entries, Lexicon, Phrase
 from app.safety.policy import Policy
 from app.safety.readings import ReadingDetector
 from app.safety.role_tokens import JAILBREAK, SCORE, RoleTokenDetector
+from app.safety.vocabulary import Vocabulary
 
 _TAIL = 2000
 """How much of a shown text a continued stream looks back on: ten phrases of the greatest length."""
@@ -147,36 +148,41 @@ class ContentFilter:
 
 
 class Workshop:
-    """Builds detectors, those for the same phrases once."""
+    """Builds detectors. What filters have in common, the words of their lists, is built once and shared."""
 
     def __init__(self) -> None:
         """Nothing is built yet."""
-        self._built: dict[tuple[Phrase, ...], tuple[Detector, ...]] = {}
+        self._written = Vocabulary()
+        self._folded = folded_words()
+        self._spoken = spoken_words()
 
     def detectors(self, policy: Policy) -> Mapping[Stage, tuple[Detector, ...]]:
         """Return what is needed in each stage: what the policy does nothing about would only hold texts back."""
+        every = [entries for phrase_list in policy.lists for entries in phrase_list.entries()]
+        built: dict[tuple[Entries, ...], tuple[Detector, ...]] = {}
         detectors: dict[Stage, tuple[Detector, ...]] = {}
         for stage in Stage:
-            phrases = tuple(phrase for phrase in policy.phrases() if _matters(phrase, policy=policy, stage=stage))
-            detectors[stage] = (*self._for_phrases(phrases), PersonalDataDetector())
+            needed = tuple(entries for entries in every if _matters(entries.kind, policy=policy, stage=stage))
+            if needed not in built:
+                built[needed] = self._for_phrases(needed)
+            detectors[stage] = (*built[needed], PersonalDataDetector())
             about_roles = policy.action(JAILBREAK, stage=stage, score=SCORE)
             if max(about_roles, policy.trial(JAILBREAK, stage=stage, score=SCORE)) is not Action.ALLOW:
                 detectors[stage] += (RoleTokenDetector(),)
         return detectors
 
-    def _for_phrases(self, phrases: tuple[Phrase, ...]) -> tuple[Detector, ...]:
-        if phrases not in self._built:
-            lexicon = Lexicon(phrases)
-            self._built[phrases] = (
-                ReadingDetector(lexicon, [FoldedReading(phrases), MarkupReading(lexicon)]),
-                HomophoneDetector(phrases),
-            )
-        return self._built[phrases]
+    def _for_phrases(self, phrases: Sequence[Entries]) -> tuple[Detector, ...]:
+        lexicon = Lexicon(phrases, vocabulary=self._written)
+        folded = FoldedReading(phrases, vocabulary=self._folded)
+        return (
+            ReadingDetector(lexicon, [folded, MarkupReading(lexicon)]),
+            HomophoneDetector(phrases, vocabulary=self._spoken),
+        )
 
 
-def _matters(phrase: Phrase, *, policy: Policy, stage: Stage) -> bool:
-    if phrase.is_allowed or phrase.action is not None:
+def _matters(kind: Phrase, *, policy: Policy, stage: Stage) -> bool:
+    if kind.is_allowed or kind.action is not None:
         return True
-    by_rules = policy.action(phrase.category, stage=stage, score=phrase.score)
-    on_trial = policy.trial(phrase.category, stage=stage, score=phrase.score)
+    by_rules = policy.action(kind.category, stage=stage, score=kind.score)
+    on_trial = policy.trial(kind.category, stage=stage, score=kind.score)
     return max(by_rules, on_trial) is not Action.ALLOW

@@ -11,11 +11,11 @@ keyboards have or that generators of "fancy text" use.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from app.safety.phrases import Lexicon, Phrase, squeeze
+from app.safety.phrases import Entries, Lexicon, Phrase, gathered, squeeze
+from app.safety.vocabulary import Vocabulary
 
 _LEET: Final = dict(zip("01345789@$€¢£|", "oieastbgasecli", strict=True))
 _LOOK_ALIKE: Final = (
@@ -62,9 +62,9 @@ FOLDING: Final = sorted(_READ_AS.items())
 class FoldedReader:
     """A text whose signs are read as letters."""
 
-    def __init__(self, plain: frozenset[str]) -> None:
-        """`plain` are the phrases as they are written without disguise, squeezed."""
-        self._plain = plain
+    def __init__(self, is_plain: Callable[[str], bool]) -> None:
+        """`is_plain` says whether a squeezed text is one of the phrases, written without disguise."""
+        self._is_plain = is_plain
         self._text = ""
 
     def read(self, char: str, *, is_live: bool) -> str:
@@ -80,7 +80,7 @@ class FoldedReader:
     def reach(self, start: int, end: int) -> tuple[int, int] | None:
         """Return the span, if something in it is disguised."""
         written = self._text[start:end]
-        return (start, end) if _DISGUISED.search(written) and squeeze(written) not in self._plain else None
+        return (start, end) if _DISGUISED.search(written) and not self._is_plain(squeeze(written)) else None
 
 
 class FoldedReading:
@@ -89,11 +89,10 @@ class FoldedReading:
     name = "folded"
     signs = "".join(map(chr, _TABLE)) + _DOTS
 
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        """Take the phrases with `is_folded` that have Latin letters only."""
-        folded = [phrase for phrase in phrases if phrase.is_folded and _is_latin(squeeze(phrase.text))]
-        self._plain = frozenset(squeeze(phrase.text) for phrase in folded)
-        self.lexicon = Lexicon(replace(phrase, text=phrase.text.translate(_READ_AS)) for phrase in folded)
+    def __init__(self, phrases: Iterable[Phrase | Entries], *, vocabulary: Vocabulary | None = None) -> None:
+        """Take the phrases with `is_folded` that have Latin letters only. A `vocabulary` is one of `folded_words`."""
+        folded = (entries for entries in gathered(phrases) if entries.kind.is_folded)
+        self.lexicon = Lexicon(folded, vocabulary=folded_words() if vocabulary is None else vocabulary)
 
     def begins(self, char: str, *, is_live: bool) -> bool:
         """Whether a sign is within the beginning of a phrase, or may begin one."""
@@ -101,8 +100,14 @@ class FoldedReading:
 
     def open(self) -> FoldedReader:
         """Start to read."""
-        return FoldedReader(self._plain)
+        return FoldedReader(self.lexicon.has_word)
 
 
-def _is_latin(text: str) -> bool:
-    return any(char.isalpha() for char in text) and text.isascii()
+def folded_words() -> Vocabulary:
+    """Return a vocabulary of Latin phrases with their signs read as letters."""
+    return Vocabulary(_read_as)
+
+
+def _read_as(word: str) -> str:
+    is_latin = word.isascii() and any(char.isalpha() for char in word)
+    return squeeze(word.translate(_READ_AS)) if is_latin else ""

@@ -21,7 +21,8 @@ from typing import Final
 from app.domain.verdicts import Action, Stage
 from app.safety.detector import Match
 from app.safety.normalise import FOLDED, KINDS, Kind
-from app.safety.phrases import MAX_GAP, MAX_SKIPPED, Lexicon, Phrase, squeeze
+from app.safety.phrases import MAX_GAP, MAX_SKIPPED, Entries, Lexicon, Phrase, gathered
+from app.safety.vocabulary import Vocabulary
 
 MIN_SYLLABLES: Final = 3
 SCORE: Final = 0.6
@@ -63,35 +64,33 @@ def fingerprint() -> str:
 class HomophoneLexicon:
     """Phrases by their sound; immutable, shared by all streams."""
 
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        """Take the phrases with `has_homophones` that are Chinese and long enough."""
-        sound = sounds()
-        spoken: list[Phrase] = []
-        allowed: set[str] = set()
-        for phrase in phrases:
-            text = squeeze(phrase.text)
-            if not phrase.has_homophones or len(text) < MIN_SYLLABLES or any(char not in sound for char in text):
-                continue
-            if phrase.is_allowed:
-                if not phrase.is_shadow:
-                    allowed.add(text)
-            else:
-                spoken.append(phrase)
-        self.automaton = Lexicon(_spoken(phrase, sound) for phrase in spoken)
-        self.left = frozenset(allowed | {squeeze(phrase.text) for phrase in spoken})
-        """What is no homophone: the phrases themselves, and what is allowed."""
-        self.starts = frozenset(char for char, syllable in sound.items() if syllable in self.automaton.next[0])
+    def __init__(self, phrases: Iterable[Phrase | Entries], *, vocabulary: Vocabulary | None = None) -> None:
+        """Take the phrases with `has_homophones` that are Chinese and long enough.
+
+        A `vocabulary` is one of `spoken_words`.
+        """
+        heard = [entries for entries in gathered(phrases) if entries.kind.has_homophones]
+        denied = (entries for entries in heard if not entries.kind.is_allowed)
+        self.automaton = Lexicon(denied, vocabulary=spoken_words() if vocabulary is None else vocabulary)
+        self._allowed = frozenset(
+            word for one in heard if one.kind.is_allowed and not one.kind.is_shadow for word in one.words
+        )
+        self.starts = frozenset(char for char, syllable in sounds().items() if self.automaton.begins(syllable))
+
+    def is_homophone(self, word: str) -> bool:
+        """Whether a text that sounds like a phrase is neither one itself nor allowed."""
+        return word not in self._allowed and not self.automaton.has_word(word)
 
 
-def _spoken(phrase: Phrase, sound: Mapping[str, str]) -> Phrase:
-    text = "".join(sound[char] for char in squeeze(phrase.text))
-    return Phrase(
-        text=text,
-        rule=phrase.rule,
-        category=phrase.category,
-        score=min(phrase.score, SCORE),
-        is_shadow=phrase.is_shadow,
-    )
+def spoken_words() -> Vocabulary:
+    """Return a vocabulary of phrases by their sound."""
+    return Vocabulary(_spoken)
+
+
+def _spoken(word: str) -> str:
+    sound = sounds()
+    is_long = len(word) >= MIN_SYLLABLES
+    return "".join(map(sound.__getitem__, word)) if is_long and all(char in sound for char in word) else ""
 
 
 class HomophoneScan:
@@ -102,7 +101,7 @@ class HomophoneScan:
         self._lexicon = lexicon
         self._sounds = sounds()
         self._offset = 0
-        self._state = 0
+        self._state = ""
         self._heard = ""
         """The characters of the state."""
         self._gap = 0
@@ -141,13 +140,12 @@ class HomophoneScan:
         automaton = self._lexicon.automaton
         self._state = state = automaton.step(self._state, syllable)
         self._gap = self._skipped = 0
-        depth = automaton.depth[state]
-        if not depth:
+        if not state:
             self._heard = ""
             return
-        self._heard = (self._heard + char)[-depth:]
+        self._heard = (self._heard + char)[-len(state) :]
         for end in automaton.ends[state]:
-            if self._heard[-end.length :] not in self._lexicon.left:
+            if self._lexicon.is_homophone(self._heard[-end.length :]):
                 phrase = end.phrase
                 self._final.append(
                     Match(
@@ -155,7 +153,7 @@ class HomophoneScan:
                         rule=phrase.rule,
                         start=self._offset,
                         end=self._offset + 1,
-                        score=phrase.score,
+                        score=min(phrase.score, SCORE),
                         is_shadow=phrase.is_shadow,
                         at_most=Action.FLAG,
                     )
@@ -171,7 +169,7 @@ class HomophoneScan:
         else:
             self._gap = MAX_GAP + 1
         if self._gap > MAX_GAP or self._skipped > MAX_SKIPPED:
-            self._state, self._heard, self._gap, self._skipped = 0, "", 0, 0
+            self._state, self._heard, self._gap, self._skipped = "", "", 0, 0
 
 
 class HomophoneDetector:
@@ -179,9 +177,9 @@ class HomophoneDetector:
 
     name = "homophones"
 
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
+    def __init__(self, phrases: Iterable[Phrase | Entries], *, vocabulary: Vocabulary | None = None) -> None:
         """Build the lexicon."""
-        self._lexicon = HomophoneLexicon(phrases)
+        self._lexicon = HomophoneLexicon(phrases, vocabulary=vocabulary)
 
     def open(self, *, stage: Stage) -> HomophoneScan:
         """Start a text."""

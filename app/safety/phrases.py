@@ -1,9 +1,11 @@
 """Phrases in a stream: an Aho–Corasick automaton over folded characters that knows how much it must hold back.
 
-The state after a character is the longest end of the text that begins some phrase; `_path` holds the place of each of
-its characters. Nothing from the first of these places on may be shown yet, everything before it may: Chinese prose is
-so delayed by about one character. Phrases that are allowed live in the same automaton. A hit is final only when no
-phrase that began at or before it can still be completed, so the longer allowed phrase always wins (三黄片 over 黄片).
+The state after a character is the longest end of the text that begins some phrase – that very string: 100,000 phrases
+are a dictionary of their beginnings, `app.safety.vocabulary`, and need neither links between states nor a second pass.
+`_places` holds the place of each of its characters. Nothing from the first of these on may be shown yet, everything
+before it may: Chinese prose is so delayed by about one character. Phrases that are allowed live in the same automaton.
+A hit is final only when no phrase that began at or before it can still be completed, so the longer allowed phrase
+always wins (三黄片 over 黄片).
 
 Between two characters of which one is Chinese up to eight separators are skipped (海-纳 is 海纳), a run of blanks
 counting as one; between other characters only Markdown's marks are. Latin words match as whole words.
@@ -12,14 +14,15 @@ The tests compare it with one regular expression per phrase.
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Final
 
 from app.domain.verdicts import Action
 from app.safety.detector import Match
 from app.safety.normalise import FOLDED, KINDS, Kind, Memo
+from app.safety.vocabulary import Vocabulary
 
 MAX_GAP: Final = 8
 """Separators between two characters of a phrase."""
@@ -59,11 +62,53 @@ class Phrase:
         return not hit.is_locked or self.layer <= hit.layer
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Entries:
+    """Phrases that differ in nothing but their words, as those of a list. Each is made when it is asked for."""
+
+    kind: Phrase
+    """What they have in common; without text and rule."""
+    words: tuple[str, ...]
+    """Squeezed."""
+    find: Callable[[str], Iterable[Phrase]]
+    """Returns the phrases, mostly one, that one of the words stands for."""
+
+
+_kind = attrgetter(*(field.name for field in fields(Phrase) if field.name not in {"text", "rule"}))
+
+
+def gathered(phrases: "Iterable[Phrase | Entries]") -> Iterator[Entries]:
+    """Yield phrases by kind; what is gathered already stays as it is."""
+    alike: dict[tuple[object, ...], dict[str, list[Phrase]]] = {}
+    for phrase in phrases:
+        if isinstance(phrase, Entries):
+            yield phrase
+        else:
+            alike.setdefault(_kind(phrase), {}).setdefault(squeeze(phrase.text), []).append(phrase)
+    for found in alike.values():
+        kind = replace(next(iter(found.values()))[0], text="", rule="")
+        yield Entries(kind=kind, words=tuple(found), find=found.__getitem__)
+
+
 def squeeze(phrase: str) -> str:
     """Return a phrase as the automaton has it: folded, without what is skipped in texts too. May be empty."""
+    folded = "".join(map(FOLDED.__getitem__, phrase))
+    kinds = set(map(KINDS.__getitem__, folded))
+    if kinds <= _UNBROKEN:
+        return phrase if folded == phrase else folded  # the same string is kept once
+    if kinds <= _SPACED:
+        return " ".join(folded.split())
+    return _squeezed(folded)
+
+
+_UNBROKEN: Final = {Kind.OTHER, Kind.WORD, Kind.CJK}
+_SPACED: Final = {Kind.OTHER, Kind.WORD, Kind.SPACE}
+
+
+def _squeezed(folded: str) -> str:
     squeezed: list[str] = []
     gap: list[str] = []
-    for char in (folded for original in phrase for folded in FOLDED[original]):
+    for char in folded:
         kind = KINDS[char]
         if kind is Kind.SPACE and gap and gap[-1] == " ":
             continue
@@ -79,7 +124,12 @@ def squeeze(phrase: str) -> str:
 
 def phrase_id(phrase: str) -> str:
     """Return ten hexadecimal digits that stay the same however the phrase is spelled."""
-    return hashlib.sha256(squeeze(phrase).encode()).hexdigest()[:10]
+    return word_id(squeeze(phrase))
+
+
+def word_id(word: str) -> str:
+    """Return the same for a phrase that is squeezed already."""
+    return hashlib.sha256(word.encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,67 +143,74 @@ class _End:
 
 
 class Lexicon:
-    """An automaton: immutable once built, shared by all streams. Raises ValueError where a phrase is empty."""
+    """An automaton: immutable once built, shared by all streams. Raises ValueError where a phrase is empty.
 
-    def __init__(self, phrases: Iterable[Phrase]) -> None:
-        """Build it; the order of the phrases does not matter."""
-        self.next: list[dict[str, int]] = [{}]
-        self.depth: list[int] = [0]
-        self.fallback: list[int] = [0]
-        self.ends: list[tuple[_End, ...]] = [()]
-        self.opens_word: list[bool] = [False]
-        """Whether what a state stands for begins with a letter or digit of a word: within a word it is nothing."""
-        for phrase in phrases:
-            self._add(phrase)
-        self._link()
-        self.quiet: Memo[str | None] = Memo(self._quieten)
+    A state is the end of the text that begins a phrase, as a string; `""` where none begins.
+    """
+
+    def __init__(self, phrases: Iterable[Phrase | Entries], *, vocabulary: Vocabulary | None = None) -> None:
+        """Build it; the order of the phrases does not matter. Lexicons with common lists share a `vocabulary`."""
+        self._vocabulary = Vocabulary() if vocabulary is None else vocabulary
+        self._parts = [(entries, self._vocabulary.add(entries.words)) for entries in gathered(phrases)]
+        self.mask = 0
+        """The bits of the lists in the vocabulary that are part of it."""
+        for _, shelved in self._parts:
+            self.mask |= shelved.bit
+        self.begun = self._vocabulary.begun
+        self.ends: Memo[tuple[_End, ...]] = Memo(self._ends)
+        """The phrases that a state ends with, the longest first."""
+        self.quiet: Memo[str | None] = Memo(lambda char: self._quieten(char, is_within_word=False))
         """What an original character leaves as the last one seen while no phrase has begun (`""`: no change); None
         where it may begin a phrase."""
+        self.quiet_within_word: Memo[str | None] = Memo(lambda char: self._quieten(char, is_within_word=True))
+        """The same behind a letter or digit of a word, where no other word begins."""
 
-    def _add(self, phrase: Phrase) -> None:
-        squeezed = squeeze(phrase.text)
-        if not squeezed:
-            raise ValueError("a phrase without letters")
-        state = 0
-        for char in squeezed:
-            if char not in self.next[state]:
-                self.next[state][char] = len(self.next)
-                self.next.append({})
-                self.depth.append(self.depth[state] + 1)
-                self.fallback.append(0)
-                self.opens_word.append(KINDS[squeezed[0]] is Kind.WORD)
-                self.ends.append(())
-            state = self.next[state][char]
-        self.ends[state] += (
+    def begins(self, text: str) -> bool:
+        """Whether a phrase begins with this text, folded."""
+        return self.begun.get(text, 0) & self.mask != 0
+
+    def step(self, state: str, char: str) -> str:
+        """Return the state after one more folded character."""
+        state += char
+        while state and not self.begun.get(state, 0) & self.mask:
+            state = state[1:]
+        return state
+
+    def has_word(self, word: str) -> bool:
+        """Whether a squeezed phrase is among those that this was made of, as they were before any reading."""
+        spelled = self._vocabulary.spell(word)
+        bits = self._vocabulary.whole.get(spelled, 0)
+        return any(shelved.bit & bits and word in shelved.words(spelled) for _, shelved in self._parts)
+
+    def _ends(self, state: str) -> tuple[_End, ...]:
+        return tuple(
             _End(
                 phrase=phrase,
-                length=len(squeezed),
-                opens_word=KINDS[squeezed[0]] is Kind.WORD,
-                closes_word=KINDS[squeezed[-1]] is Kind.WORD,
-            ),
+                length=len(word),
+                opens_word=KINDS[word[0]] is Kind.WORD,
+                closes_word=KINDS[word[-1]] is Kind.WORD,
+            )
+            for word in (state[start:] for start in range(len(state)))
+            if self._vocabulary.whole.get(word, 0) & self.mask
+            for phrase in self._find(word)
         )
 
-    def _link(self) -> None:
-        queue = deque(self.next[0].values())
-        while queue:
-            state = queue.popleft()
-            for char, child in self.next[state].items():
-                queue.append(child)
-                self.fallback[child] = self.step(self.fallback[state], char)
-                self.ends[child] += self.ends[self.fallback[child]]
+    def _find(self, word: str) -> Iterator[Phrase]:
+        bits = self._vocabulary.whole[word]
+        for entries, shelved in self._parts:
+            if shelved.bit & bits:
+                for original in shelved.words(word):
+                    yield from entries.find(original)
 
-    def step(self, state: int, char: str) -> int:
-        """Return the state after one more folded character."""
-        following = self.next
-        while state and char not in following[state]:
-            state = self.fallback[state]
-        return following[state].get(char, 0)
-
-    def _quieten(self, char: str) -> str | None:
-        folded = FOLDED[char]
-        if any(c in self.next[0] for c in folded):
-            return None
-        return next((c for c in reversed(folded) if KINDS[c] is not Kind.MARKUP), "")
+    def _quieten(self, char: str, *, is_within_word: bool) -> str | None:
+        last = ""
+        for c in FOLDED[char]:
+            kind = KINDS[c]
+            if self.begins(c) and not (is_within_word and kind is Kind.WORD):
+                return None
+            if kind is not Kind.MARKUP:
+                last, is_within_word = c, kind is Kind.WORD
+        return last
 
 
 @dataclass(slots=True)
@@ -172,9 +229,11 @@ class PhraseScan:
         """Start before the first character, or behind the folded character `last` at a place within a text."""
         self._lexicon = lexicon
         self._offset = offset
-        self._state = 0
-        self._path: list[tuple[int, str]] = []
-        """The offset of each character of the state, and the character before it."""
+        self._state = ""
+        self._places: list[int] = []
+        """The offset of each character of the state."""
+        self._before = ""
+        """The character before the state."""
         self._last = last
         self._gap: list[tuple[str, int]] = []
         """Separators since the last character, blanks run together, Markdown's marks left out; and their offsets."""
@@ -193,17 +252,17 @@ class PhraseScan:
     @property
     def held(self) -> int:
         """How many characters stand behind `safe_upto`."""
-        return self._offset - self._path[0][0] if self._path else 0
+        return self._offset - self._places[0] if self._places else 0
 
     @property
     def before(self) -> str:
         """The folded character before `safe_upto`: with the text from there on all that this scan knows."""
-        return self._path[0][1] if self._path else self._last
+        return self._before if self._state else self._last
 
     @property
     def safe_upto(self) -> int:
         """Where the longest beginning of a phrase starts. No hit that is not final starts before it."""
-        return self._path[0][0] if self._path else self._offset
+        return self._places[0] if self._places else self._offset
 
     def take(self) -> Sequence[Match]:
         """Return the hits that became final."""
@@ -214,10 +273,11 @@ class PhraseScan:
 
     def feed(self, text: str) -> None:
         """Read on."""
-        quiet = self._lexicon.quiet
+        lexicon = self._lexicon
         for char in text:
             # Without a state nothing is pending either: most of a text goes no further than this.
             if not self._state:
+                quiet = lexicon.quiet_within_word if KINDS[self._last] is Kind.WORD else lexicon.quiet
                 last = quiet[char]
                 if last is not None:
                     if last:
@@ -238,8 +298,9 @@ class PhraseScan:
     def _read(self, char: str) -> None:
         kind = KINDS[char]
         if kind < Kind.SEPARATOR:
-            self._close_gap(kind)
-            self._advance(char, before=self._last)
+            if self._gap_length or self._skipped:
+                self._close_gap(kind)
+            self._advance(char, offset=self._offset)
         elif not self._state:
             if kind is not Kind.MARKUP:
                 self._last = char
@@ -273,12 +334,10 @@ class PhraseScan:
         if not gap or kind is Kind.CJK or KINDS[self._last] is Kind.CJK:
             return
         for char, offset in gap:
-            self._advance(char, before=self._last, offset=offset)
+            self._advance(char, offset=offset)
 
     def _forget_gap(self) -> None:
-        if self._gap_length or self._skipped:
-            self._gap, self._gap_length, self._skipped = [], 0, 0
-        self._was_space = False
+        self._gap, self._gap_length, self._skipped, self._was_space = [], 0, 0, False
 
     def _break(self) -> None:
         """Let no phrase reach over this place."""
@@ -286,32 +345,29 @@ class PhraseScan:
         if self._gap:
             self._last = self._gap[-1][0]
         self._forget_gap()
-        self._state = 0
-        self._path.clear()
+        self._state = ""
+        self._places.clear()
         self._settle(live_from=self._offset + 1)
 
-    def _advance(self, char: str, *, before: str, offset: int | None = None) -> None:
+    def _advance(self, char: str, *, offset: int) -> None:
         """Step the automaton. Only what comes out of a gap has an offset other than the present one."""
-        lexicon, path = self._lexicon, self._path
-        state = lexicon.step(self._state, char)
-        path.append((self._offset if offset is None else offset, before))
-        depth = lexicon.depth[state]
-        while lexicon.opens_word[state] and KINDS[path[len(path) - depth][1]] is Kind.WORD:
-            state = lexicon.fallback[
-                state
-            ]  # no phrase begins in the middle of a word, so there is nothing to hold back
-            depth = lexicon.depth[state]
-        self._state = state
-        del path[: len(path) - depth]
-        self._last = char
+        lexicon, places = self._lexicon, self._places
+        before = self._before if self._state else self._last
+        state = self._state + char
+        # No phrase begins in the middle of a word, so there is nothing to hold back.
+        while state and (not lexicon.begins(state) or KINDS[state[0]] is KINDS[before] is Kind.WORD):
+            before, state = state[0], state[1:]
+        self._before, self._state, self._last = before, state, char
+        places.append(offset)
+        del places[: len(places) - len(state)]
         if self._pending or self._allowed:
             self._close_words(char)
-            self._settle(live_from=path[0][0] if depth else self._offset + 1)
+            self._settle(live_from=places[0] if state else self._offset + 1)
         for end in lexicon.ends[state]:
-            start, previous = path[depth - end.length]
-            if end.opens_word and KINDS[previous] is Kind.WORD:
+            skipped = len(state) - end.length
+            if end.opens_word and skipped and KINDS[state[skipped - 1]] is Kind.WORD:
                 continue
-            hit = _Hit(start, self._offset + 1, end.phrase, end.closes_word)
+            hit = _Hit(places[skipped], self._offset + 1, end.phrase, end.closes_word)
             (self._allowed if end.phrase.is_allowed else self._pending).append(hit)
 
     def _close_words(self, following: str) -> None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -23,7 +24,7 @@ from app.safety.folded import FOLDING
 from app.safety.guards.spec import GuardSpec
 from app.safety.normalise import MASK
 from app.safety.personal_data import FORMS
-from app.safety.phrases import Phrase, phrase_id, squeeze
+from app.safety.phrases import Entries, Phrase, squeeze, word_id
 from app.safety.replies import Reply
 from app.safety.role_tokens import TOKENS
 from app.safety.taxonomy import CLASSES, SafetyClass, class_of
@@ -42,6 +43,24 @@ class Rule:
     """Layers above may be stricter about it, not weaker."""
     is_shadow: bool = False
     """On trial: what it would have done is recorded, nothing else happens."""
+
+
+class _Wording(tuple[str, ...]):  # noqa: SLOT001 - a place for what is worked out
+    """Phrases as they are written; how the automaton has them is worked out once, whatever list or layer has them."""
+
+    @cached_property
+    def squeezed(self) -> tuple[str, ...]:
+        """Each squeezed, in the same order."""
+        return tuple(map(squeeze, self))
+
+    @cached_property
+    def sorted(self) -> tuple[str, ...]:
+        """The same, sorted."""
+        return tuple(sorted(self.squeezed))
+
+
+def _wording(phrases: tuple[str, ...]) -> _Wording:
+    return phrases if isinstance(phrases, _Wording) else _Wording(phrases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,31 +127,53 @@ class PhraseList:
     path: Path | None = None
     """The file that it was read from."""
 
-    def entries(self) -> Iterator[Phrase]:
-        """Yield the phrases as the automaton takes them. A rule is `list:id`, the id a hash of the phrase."""
-        for text in self.phrases:
-            yield Phrase(
-                text=text,
-                rule=f"{self.name}:{phrase_id(text)}",
-                category=self.category or "",
-                action=self.action,
-                is_firm=self.is_firm,
-                score=self.score,
-                is_folded=self.is_folded,
-                has_homophones=self.has_homophones,
-                is_shadow=self.is_shadow,
-                is_locked=self.is_locked,
-                layer=self.layer,
-            )
-        for text in self.allowed:
-            yield Phrase(
-                text=text,
-                is_allowed=True,
-                is_folded=True,
-                has_homophones=True,
-                is_shadow=self.is_shadow,
-                layer=self.layer,
-            )
+    def __post_init__(self) -> None:
+        """Keep what the phrases are squeezed to with them."""
+        object.__setattr__(self, "phrases", _wording(self.phrases))
+        object.__setattr__(self, "allowed", _wording(self.allowed))
+
+    @property
+    def squeezed(self) -> tuple[str, ...]:
+        """The phrases as the automaton has them, then those that are allowed."""
+        return (*_wording(self.phrases).squeezed, *_wording(self.allowed).squeezed)
+
+    def entries(self) -> tuple[Entries, Entries]:
+        """Return the phrases, and those that are allowed, as the automaton takes them.
+
+        A rule is `list:id`, the id a hash of the phrase.
+        """
+        denied = Phrase(
+            text="",
+            category=self.category or "",
+            action=self.action,
+            is_firm=self.is_firm,
+            score=self.score,
+            is_folded=self.is_folded,
+            has_homophones=self.has_homophones,
+            is_shadow=self.is_shadow,
+            is_locked=self.is_locked,
+            layer=self.layer,
+        )
+        allowed = Phrase(
+            text="",
+            is_allowed=True,
+            is_folded=True,
+            has_homophones=True,
+            is_shadow=self.is_shadow,
+            layer=self.layer,
+        )
+        return (
+            Entries(
+                kind=denied,
+                words=_wording(self.phrases).squeezed,
+                find=lambda word: (replace(denied, text=word, rule=f"{self.name}:{word_id(word)}"),),
+            ),
+            Entries(
+                kind=allowed,
+                words=_wording(self.allowed).squeezed,
+                find=lambda word: (replace(allowed, text=word),),
+            ),
+        )
 
 
 TEST_LISTS: Final = (
@@ -226,9 +267,12 @@ class Policy:
         return {one.name: one.safety_class for one in self.lists if one.safety_class}
 
     def phrases(self) -> Iterator[Phrase]:
-        """Yield the phrases of all lists."""
+        """Yield the phrases of all lists, as they are written."""
         for phrase_list in self.lists:
-            yield from phrase_list.entries()
+            written = phrase_list.phrases, phrase_list.allowed
+            for texts, entries in zip(written, phrase_list.entries(), strict=True):
+                for text, word in zip(texts, entries.words, strict=True):
+                    yield from (replace(phrase, text=text) for phrase in entries.find(word))
 
 
 def make_policy(
@@ -394,8 +438,8 @@ def _canonical(phrase_list: PhraseList) -> list[object]:
         phrase_list.score,
         phrase_list.is_folded,
         phrase_list.has_homophones,
-        sorted(squeeze(phrase) for phrase in phrase_list.phrases),
-        sorted(squeeze(phrase) for phrase in phrase_list.allowed),
+        _wording(phrase_list.phrases).sorted,
+        _wording(phrase_list.allowed).sorted,
         # What only layers have: a policy of one layer keeps its id.
         *([phrase_list.layer, phrase_list.is_locked] if phrase_list.layer or phrase_list.is_locked else []),
         *(["shadow"] if phrase_list.is_shadow else []),

@@ -830,8 +830,7 @@ class _Loader:
         seen: dict[str, int] = {}
         spelled: dict[str, int] = {}
         every = (*phrase_list.phrases, *phrase_list.allowed)
-        for number, phrase in enumerate(every, 1):
-            squeezed = squeeze(phrase)
+        for number, (phrase, squeezed) in enumerate(zip(every, phrase_list.squeezed, strict=True), 1):
             occurrence = spelled[phrase] = spelled.get(phrase, -1) + 1
             reason = _fault_in(squeezed)
             if squeezed in seen:

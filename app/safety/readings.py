@@ -198,7 +198,7 @@ class ReadingDetector:
     def __init__(self, lexicon: Lexicon, readings: Iterable[Reading]) -> None:
         """Readings without a phrase are left out."""
         self._lexicon = lexicon
-        self._readings = tuple(reading for reading in readings if reading.lexicon.next[0])
+        self._readings = tuple(reading for reading in readings if reading.lexicon.mask)
         self._signs = _Signs("".join(reading.signs for reading in self._readings))
 
     def open(self, *, stage: Stage) -> ReadingScan:

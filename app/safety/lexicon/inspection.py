@@ -402,7 +402,7 @@ def _is_alone(entry: Entry, *, lexicon: Lexicon) -> bool:
     """Whether nothing but the entry itself ends in it: most are, and this is quicker to say than what is found."""
     if any(KINDS[char] >= Kind.SEPARATOR for char in entry.canonical):
         return False
-    state, ends = 0, 0
+    state, ends = "", 0
     for char in entry.canonical:
         state = lexicon.step(state, char)
         ends += len(lexicon.ends[state])
