@@ -435,6 +435,10 @@ class Chat:
         if is_continuing and not can_continue(before):
             raise Conflict(kind="refused" if before.state is MessageState.BLOCKED else "continue")
         content_filter = await self._filters.over(account.policy_layers)
+        # It passed when it was asked; the policy may be stricter now.
+        checked = await self._check(content_filter, question.text, stage=Stage.INPUT, context=history)
+        if checked.text is None:
+            await self._refuse(account, checked)
         system = await self._system(content_filter, account, template, conversation)
         answer = Message(
             id=new_id(),
@@ -446,7 +450,7 @@ class Chat:
             created_at=now(),
             continues_id=before.id if is_continuing else None,
         )
-        messages = [*system, *history, ChatMessage(Role.USER, question.text)]
+        messages = [*system, *history, ChatMessage(Role.USER, checked.text)]
         if is_continuing:
             messages.append(ChatMessage(Role.ASSISTANT, before.text))
         asked = Asked(

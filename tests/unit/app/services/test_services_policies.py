@@ -244,3 +244,26 @@ async def test_an_account_s_layer_judges_its_questions_its_answers_and_what_a_pr
     assert (await home.answer(fine)).text == "Take red tulips."
     with pytest.raises(ContentBlocked):
         await chat.ask_for_program(strict, ApiQuestion(messages=(ChatMessage(Role.USER, "red tulips"),)))
+
+
+async def test_a_question_that_the_policy_would_refuse_now_is_not_answered_anew(filters: FilterShelf) -> None:
+    home = make_house()
+    desk = PolicyDesk(home.storage, filters=filters)
+    chat = Chat(
+        storage=home.storage,
+        filters=filters,
+        answering=home.answering,
+        turns=home.turns,
+        stats=home.chat._stats,
+        recorder=home.chat._recorder,
+        strikes=home.chat._strikes,
+    )
+    asked = await chat.ask(home.ann, Question(text="red tulips"))
+    await home.answer(asked)
+    before = len(home.engine.requests)
+    await desk.publish(ROOT, "site", TULIPS, message="flowers")
+    with pytest.raises(ContentBlocked):
+        await chat.again(home.ann, asked.answer.id)
+    assert len(home.engine.requests) == before
+    async with home.storage.read() as unit:
+        assert [hit.category for hit in await unit.hits.page()] == ["flowers"]
