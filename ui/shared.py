@@ -49,6 +49,7 @@ _THEME = 'document.documentElement.className = localStorage.getItem("haina.theme
 class _Shown:
     is_question: bool
     is_withheld: bool
+    is_prepared: bool
     is_partial: bool
     text: ReleasedText
     model: str
@@ -82,6 +83,7 @@ class HtmlShared:
                 _Shown(
                     is_question=message.role is Role.USER,
                     is_withheld=message.is_withheld,
+                    is_prepared=message.is_prepared,
                     is_partial=message.is_partial,
                     text=message.text,
                     model=one_line(message.model),
@@ -98,6 +100,7 @@ class HtmlShared:
                 "question": outgoing("question", language),
                 "answer": outgoing("answer", language),
                 "withheld": withheld,
+                "prepared": outgoing("prepared", language),
                 "partial": outgoing("partial", language),
                 "generated": ANSWER[language],
             },

@@ -444,6 +444,7 @@ _OUTGOING: Mapping[str, Mapping[Language, str]] = {
     "question": {"en": "Question", "zh": "问题"},
     "answer": {"en": "Answer", "zh": "回答"},
     "withheld": {"en": "[withheld by the content filter]", "zh": "[已被内容过滤器隐去]"},
+    "prepared": {"en": "[written in advance, not by the model]", "zh": "[预先写好的内容，并非模型生成]"},
     "partial": {"en": "[this answer is incomplete]", "zh": "[这个回答不完整]"},
     "untitled": {"en": "Conversation", "zh": "对话"},
 }
@@ -523,7 +524,9 @@ def sentence(code: str, data: Mapping[str, object], language: Language) -> str:
     return template[language].format_map(_Blanks(words)).replace(".0 ", " ")
 
 
-def outgoing(name: Literal["question", "answer", "withheld", "partial", "untitled"], language: Language) -> str:
+def outgoing(
+    name: Literal["question", "answer", "withheld", "prepared", "partial", "untitled"], language: Language
+) -> str:
     """Return a word of exported files and shared pages."""
     return _OUTGOING[name][language]
 

@@ -73,6 +73,8 @@ class Document:
         """Return who speaks."""
         if message.role is Role.USER:
             return outgoing("question", self.language)
+        if not message.is_generated:
+            return outgoing("answer", self.language)
         parts = (outgoing("answer", self.language), ANSWER[self.language], one_line(message.model))
         return " · ".join(part for part in parts if part)
 
@@ -80,6 +82,8 @@ class Document:
         """Return what there is to say about a text that is missing or not whole."""
         if message.is_withheld:
             return outgoing("withheld", self.language)
+        if message.is_prepared:
+            return outgoing("prepared", self.language)
         return outgoing("partial", self.language) if message.is_partial else ""
 
 
@@ -148,7 +152,7 @@ def _message(document: Document, message: OutgoingMessage) -> dict[str, object]:
         "withheld": message.is_withheld,
         "note": document.note(message),
     }
-    if message.role is not Role.USER:
+    if message.is_generated:
         fields |= {"partial": message.is_partial, "model": message.model, "AIGC": document.aigc(message.id)}
     return fields
 

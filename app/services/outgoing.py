@@ -33,9 +33,16 @@ class OutgoingMessage:
     created_at: datetime
     is_withheld: bool = False
     """The filter refuses it: now, or when it was written."""
+    is_prepared: bool = False
+    """An answer that was written in advance: no model made it."""
     is_partial: bool = False
     """An answer that ended before its model was done."""
     model: ReleasedText = NOTHING
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether AI made it, so that it has to be labelled."""
+        return self.role is not Role.USER and not self.is_prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +106,7 @@ class Customs:
             text=text or NOTHING,
             created_at=message.created_at,
             is_withheld=text is None,
+            is_prepared=message.is_prepared,
             is_partial=text is not None and _is_partial(message),
             model=models[message.receipt.model] if message.receipt else NOTHING,
         )

@@ -168,7 +168,7 @@ def router(
             return StreamingResponse(
                 answer.stream(has_usage=options.include_usage),
                 media_type="text/event-stream",
-                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", HEADER: "true"},
+                headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", **answer.headers},
             )
         return await answer.whole(request)
 
@@ -194,6 +194,7 @@ class _Answer:
         self._closing = closing
         self._account = account
         self._id = answer.id
+        self.headers = {HEADER: "false" if answer.is_prepared else "true"}
         self._aigc = Aigc(producer=operator, produce_id=answer.id).as_fields()
         self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
 
@@ -220,7 +221,7 @@ class _Answer:
             **self._label(end.answer),
             **_refused(end.answer),
         }
-        return JSONResponse(body, headers={HEADER: "false" if end.answer.is_prepared else "true"})
+        return JSONResponse(body, headers=self.headers)
 
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
         """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""

@@ -180,8 +180,14 @@ def test_an_approved_answer_comes_in_place_of_an_error_and_says_that_no_model_wr
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text == choice["message"]["content"] == saved_text(served, chunks[0].id)
+    assert not any("aigc" in (chunk.model_extra or {}) for chunk in chunks)
+    with client.chat.completions.with_streaming_response.create(
+        model="default", messages=[{"role": "user", "content": question}], stream=True
+    ) as response:
+        assert response.headers["x-haina-ai-generated"] == "false"
+        response.read()
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "content_filter"
-    assert len(rows(served, "select id from hits")) == before + 2, "asked twice"
+    assert len(rows(served, "select id from hits")) == before + 3, "asked three times"
     assert rows(served, "select count(*) from messages where text like ?", f"%{question[:18]}%") == [(0,)]
 
 

@@ -22,17 +22,10 @@ from app.domain import events, models, ports, verdicts
 from app.domain.models import Account, Conversation, Message, MessageState, Role, Share, now
 from app.domain.ports import Filter
 from app.domain.verdicts import ReleasedText
-from app.safety.evidence_box import AesBox
 from app.safety.replies import CategoryReplies
-from app.safety.tracing import HmacTracer
 from app.services.accounts import AccountDesk
-from app.services.appeals import AppealDesk
-from app.services.conversations import ConversationDesk
-from app.services.evidence import EvidenceDesk
 from app.services.export_formats import ExportFormat
 from app.services.exports import ExportDesk
-from app.services.hits import Recorder
-from app.services.moderation import Moderation
 from app.services.outgoing import Customs, Outgoing, OutgoingMessage
 from app.services.services import Services
 from app.services.shares import ShareDesk
@@ -55,6 +48,10 @@ JUDGED = {
     "POST /api/turns/{turn_id}/continue": "Chat.go_on",
     "POST /v1/chat/completions": "Chat.ask_for_program",
     "GET /turns/{turn_id}/events": "Chat.read: what the gate released",
+    # What people and reviewers say about a refusal: in `services.appeals` and `services.reviews`.
+    "POST /api/appeals": "AppealDesk: a comment",
+    "POST /v1/safety/appeals": "AppealDesk: a comment",
+    "GET /v1/safety/appeals/{decision_id}": "ReviewDesk: a note, judged when it was written",
     "POST /v1/moderations": "Moderation.judge: nothing is stored, no text comes back",
     # The owner reads what was judged when it was stored.
     "GET /api/conversations": "ConversationDesk.page: stored titles",
@@ -96,34 +93,13 @@ async def make_entrance(*messages: str, title: str = "t", content_filter: Filter
     await _fill(storage, messages, title=title)
     filters = OneFilter(content_filter)
     customs = Customs(filters)
-    evidence = EvidenceDesk(storage, box=AesBox(bytes(range(32))), mode="off")
-    recorder = Recorder(tracer=HmacTracer("secret"), evidence=evidence)
-    services = Services(
-        accounts=AccountDesk(storage),
-        conversations=ConversationDesk(storage, filters=filters, recorder=recorder),
-        exports=ExportDesk(storage, customs=customs, operator="Ops"),
-        moderation=Moderation(filters),
-        shares=ShareDesk(storage, customs=customs, operator="Ops", is_on=True),
-        appeals=AppealDesk(storage, filters=filters, recorder=recorder),
-        evidence=evidence,
-        filters=filters,
-        **dict.fromkeys(
-            (
-                "audit",
-                "chat",
-                "engine",
-                "hits",
-                "overview",
-                "policies",
-                "prompts",
-                "queue",
-                "replays",
-                "reviews",
-                "stats",
-                "strikes",
-            )
-        ),  # type: ignore[arg-type]
-    )
+    real = {
+        "accounts": AccountDesk(storage),
+        "exports": ExportDesk(storage, customs=customs, operator="Ops"),
+        "filters": filters,
+        "shares": ShareDesk(storage, customs=customs, operator="Ops", is_on=True),
+    }
+    services = Services(**(dict.fromkeys(one.name for one in fields(Services)) | real))  # type: ignore[arg-type]
     html = HtmlForms()
     front = Front(
         markdown=MarkdownRenderer(),

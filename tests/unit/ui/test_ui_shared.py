@@ -150,6 +150,12 @@ def test_what_is_withheld_or_cut_is_said(shared: HtmlShared, language: Language)
     assert {"en": "[this answer is incomplete]", "zh": "[这个回答不完整]"}[language] in html
 
 
+def test_what_was_written_in_advance_is_not_said_to_be_made_by_ai(shared: HtmlShared) -> None:
+    html = drawn(shared, question(), answer("Call 12356.", is_prepared=True))
+    assert "[written in advance, not by the model]" in html
+    assert 'class="generated"' not in html
+
+
 def test_a_page_leads_to_those_beside_it(shared: HtmlShared) -> None:
     links = {page: [one["href"] for one in Page(drawn(shared, page=page, pages=3)).all("a")] for page in (1, 2, 3)}
     assert links == {1: ["?page=2"], 2: ["?page=1", "?page=3"], 3: ["?page=2"]}

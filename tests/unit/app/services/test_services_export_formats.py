@@ -149,6 +149,18 @@ def test_an_answer_that_was_cut_says_so(kind: ExportFormat) -> None:
     assert "incomplete" not in text_of(document(answer()), kind)
 
 
+@pytest.mark.parametrize("kind", ExportFormat)
+def test_what_was_written_in_advance_is_not_said_to_be_made_by_ai(kind: ExportFormat) -> None:
+    text = text_of(document(question(), answer("Call 12356.", is_prepared=True)), kind)
+    assert "Call 12356." in text
+    assert "written in advance, not by the model" in text
+    assert "Baichuan2" not in text
+    if kind is ExportFormat.JSON:
+        assert "AIGC" not in json.loads(text)["messages"][1]
+    else:
+        assert "Answer · AI" not in text
+
+
 @settings(max_examples=MANY, deadline=None)
 @given(title=st.text(), producer=st.text(st.characters(exclude_categories=["C"]), min_size=1))
 def test_no_title_and_no_name_breaks_out_of_the_front_matter_or_its_heading(title: str, producer: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.domain.errors import Conflict, InvalidInput, NotFound, SafetyUnavailable
-from app.domain.models import MessageState, new_id, now
+from app.domain.models import PREPARED, MessageState, new_id, now
 from app.domain.ports import Filter
 from app.domain.verdicts import Action, Checked, ReleasedText, Stage
 from app.engines.scripted import Script
@@ -15,6 +15,7 @@ from app.services import exports
 from app.services.export_formats import ExportFormat
 from app.services.exports import ExportDesk
 from app.services.outgoing import Customs
+from app.services.shares import ShareDesk
 from tests.fakes.filters import OneFilter, broken, stricter
 from tests.fakes.house import FILTER, House, make_house, rule
 
@@ -160,6 +161,40 @@ async def test_verdicts_are_kept_but_not_a_failure_and_not_for_another_policy(ho
         await customs.clear(asked.conversation, messages)
     judge.left = 9
     assert (await customs.clear(asked.conversation, messages)).messages == first.messages
+
+
+async def test_an_answer_of_the_bank_leaves_without_a_models_name(house: House) -> None:
+    asked = await house.ask("go")
+    answer = await house.answer(asked)
+    assert answer.receipt is not None
+    async with house.storage.write() as unit:
+        rows = unit.messages._state.messages  # type: ignore[attr-defined]
+        rows[answer.id] = replace(answer, receipt=replace(answer.receipt, finish_reason=PREPARED))
+        await unit.commit()
+    body = json.loads(await exported(house, asked.conversation.id, kind=ExportFormat.JSON))
+    assert "AIGC" not in body["messages"][1]
+    assert body["messages"][1]["note"] == "[written in advance, not by the model]"
+
+
+async def test_an_export_is_judged_by_its_owners_layers_and_a_shared_page_by_the_sites_policy(house: House) -> None:
+    class Layered(OneFilter):
+        async def over(self, names: str) -> Filter:
+            return stricter("rivers") if names == "own" else await super().over(names)
+
+    asked = await house.ask("go")
+    await house.answer(asked)
+    customs = Customs(Layered(FILTER))
+    desk = ExportDesk(house.storage, customs=customs, operator="Ops")
+    for layers, is_there in (("", True), ("own", False)):
+        owner = replace(house.ann, policy_layers=layers)
+        file = await desk.export(owner, asked.conversation.id, kind=ExportFormat.TEXT, language="en")
+        assert ("rivers" in file.text) is is_there
+    owner = replace(house.ann, policy_layers="gone")
+    with pytest.raises(SafetyUnavailable):
+        await desk.export(owner, asked.conversation.id, kind=ExportFormat.TEXT, language="en")
+    shares = ShareDesk(house.storage, customs=customs, operator="Ops", is_on=True)
+    _, token = await shares.make(replace(house.ann, policy_layers="own"), asked.conversation.id, days=None)
+    assert "rivers" in (await shares.open(token)).conversation.messages[1].text
 
 
 async def test_somebody_elses_an_unknown_and_a_deleted_conversation_are_not_found(house: House) -> None:
