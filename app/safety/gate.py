@@ -166,7 +166,7 @@ class StreamGate:
             await self._hold.close()
 
     def take_whole(self, text: str) -> Sequence[GateEvent]:
-        """Take a whole text at once, for those who have no loop to let others run in. Never raises."""
+        """Take a whole text at once, for those who have no loop to let others run in, nor guards. Never raises."""
         if not self._is_closed:
             self._read(text)
         if not self._is_closed:
@@ -344,14 +344,14 @@ class StreamGate:
             case None:
                 return
             case Refused(at=at, findings=found):
-                before = [finding for finding in self._passed if finding.start < at]
-                self._events.add_cut(self._decide([*before, *found]))
+                decision = self._decide([*(finding for finding in self._passed if finding.start < at), *found])
             case Failed(at=at, end=end, guard=guard):
                 before = [finding for finding in self._passed if finding.start < at]
-                failure = _failure(guard, start=at, end=end)
-                self._events.add_cut(self._decide([*before, failure], is_degraded=True))
-            case Decision() as decision:
-                self._events.add_cut(self._decide(decision.findings, is_degraded=decision.is_degraded))
+                decision = self._decide([*before, _failure(guard, start=at, end=end)], is_degraded=True)
+            case Decision() as of_detector:
+                decision = self._decide(of_detector.findings, is_degraded=of_detector.is_degraded)
+        self._heard_upto = max(finding.end for finding in decision.findings)
+        self._events.add_cut(decision)
         self._close_scans()
 
     def _finding_of_guard(self, match: Match) -> Finding | None:

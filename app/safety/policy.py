@@ -304,6 +304,8 @@ _SURE: Final = 0.75
 
 def guarded(policy: Policy, spec: GuardSpec) -> Policy:
     """Return the policy with one guard more. What it may find that no rule speaks of gets a rule: flag, then refuse."""
+    if policy.is_by_class:
+        spec = in_classes(spec, rules=policy.rules)
     added = []
     for category in sorted(spec.found):
         stages = frozenset(stage for stage in spec.stages if (category, stage) not in policy.actions)
@@ -319,6 +321,19 @@ def guarded(policy: Policy, spec: GuardSpec) -> Policy:
         is_by_class=policy.is_by_class,
         guards=(*policy.guards, spec),
     )
+
+
+def in_classes(spec: GuardSpec, *, rules: Iterable[Rule]) -> GuardSpec:
+    """Return a guard whose categories are the classes that they are closest to, for a policy that goes by class.
+
+    A category of which a rule speaks itself stays, as it does for lists; so does one that is close to no class.
+    """
+    ruled = {rule.category for rule in rules}
+    labels = {
+        label: own.category if category not in ruled and (own := class_of(category)) else category
+        for label, category in spec.labels.items()
+    }
+    return replace(spec, categories=tuple(labels.items()))
 
 
 def layered(base: Policy, layer: Layer) -> Policy:

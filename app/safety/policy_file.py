@@ -97,6 +97,7 @@ from app.safety.policy import (
     Record,
     Rule,
     guarded,
+    in_classes,
     layered,
     make_policy,
     weakened,
@@ -597,8 +598,11 @@ class _Loader:
             lists.append(replace(one.phrase_list(today=self._today), path=source.path))
             self._check_phrases(lists[-1], source=source, after=source.line_of_table("lists", number=number))
         by_class = document.by_class or (base is not None and base.is_by_class)
+        guards = self._guards(document, base=base)
         if by_class:
-            lists = self._by_class(rules=[*rules, *(base.rules if base else ())], lists=lists)
+            every = [*rules, *(base.rules if base else ())]
+            lists = self._by_class(rules=every, lists=lists)
+            guards = tuple(in_classes(guard, rules=every) for guard in guards)
         replies, answers = self._read_wording(document, is_bottom=base is None)
         layer = Layer(
             name=document.name,
@@ -607,7 +611,7 @@ class _Loader:
             without=frozenset(document.without),
             replies=tuple(replies),
             answers=tuple(answers),
-            guards=self._guards(document, base=base),
+            guards=guards,
         )
         self._check_names(lists)
         self._check_rules(layer, base=base, by_class=by_class)
@@ -790,7 +794,7 @@ class _Loader:
         """See that a rule speaks of all that the layer's guards may find, and that none wants a guard to say where."""
         source = self._source
         rules = (*layer.rules, *(base.rules if base else ()))
-        ruled = {(rule.category, stage) for rule in rules for stage in rule.stages}
+        ruled = {(name, stage) for rule in rules for name in expanded(rule.category) for stage in rule.stages}
         for number, guard in enumerate(layer.guards):
             missing = sorted(
                 category for category in guard.found if not any((category, stage) in ruled for stage in guard.stages)

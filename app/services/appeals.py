@@ -82,7 +82,8 @@ class AppealDesk:
         if not comment:
             return NOTHING
         content_filter = await self._filters.over(account.policy_layers)
-        checked = await content_filter.check(comment, stage=Stage.INPUT)
+        # No guard: who quotes what one was wrong about would be refused by it again.
+        checked = await content_filter.check(comment, stage=Stage.INPUT, with_guards=False)
         decision = checked.decision
         if decision.is_degraded:
             raise SafetyUnavailable(decision_id=decision.id)
@@ -109,7 +110,7 @@ async def own_hits(unit: Unit, account: Account, decision_id: str) -> Sequence[H
 
 
 def _require_refusal(hits: Sequence[Hit]) -> None:
-    if any(hit.is_degraded for hit in hits):
+    if any(hit.is_degraded and hit.action >= Action.REFUSE for hit in hits):
         raise Conflict(kind="not_judged")
     if max(hit.action for hit in hits) < Action.REFUSE:
         raise Conflict(kind="not_refused")

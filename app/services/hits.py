@@ -32,7 +32,7 @@ def hits_of(
         "account_id": account_id,
         "conversation_id": conversation_id,
         "message_id": message_id,
-        "is_degraded": decision.is_degraded or bool(decision.unguarded_by),
+        "is_degraded": decision.is_degraded,
         "digest": trace.digest,
         "text_length": trace.length,
         "language": trace.language,
@@ -66,7 +66,7 @@ def hits_of(
             detector=detector,
             start=0,
             end=0,
-            **common,  # type: ignore[arg-type]
+            **{**common, "is_degraded": True},  # type: ignore[arg-type]
         )
         for detector, rule, action in failed
     ]

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from app.domain.models import Conversation, Message, MessageState, Role
 from app.domain.ports import Filter, Filters
-from app.domain.verdicts import NOTHING, ReleasedText, Stage
+from app.domain.verdicts import NOTHING, Checked, ReleasedText, Stage
 from app.services.answering import refusal
 
 _KEPT_VERDICTS = 20_000
@@ -84,7 +84,7 @@ class Customs:
         """
         content_filter = await self._filters.over(layers)
         models = {message.receipt.model for message in messages if message.receipt is not None}
-        cleared = {model: await self._judged(content_filter, model) or NOTHING for model in sorted(models)}
+        cleared = {model: (await self._judged(content_filter, model)).text or NOTHING for model in sorted(models)}
         line = await self._cleared(content_filter, conversation.title if title is None else title)
         return Outgoing(
             id=conversation.id,
@@ -120,20 +120,22 @@ class Customs:
         if passes is not None:
             self._verdicts.move_to_end(key)
             return text if passes else None
-        cleared = await self._judged(content_filter, text)
-        if cleared is None or cleared == text:
+        checked = await self._judged(content_filter, text)
+        cleared = checked.text
+        # A text that a guard could not judge is not known to pass.
+        if (cleared is None or cleared == text) and not checked.decision.unguarded_by:
             self._verdicts[key] = cleared is not None
             if len(self._verdicts) > _KEPT_VERDICTS:
                 self._verdicts.popitem(last=False)
         return cleared
 
-    async def _judged(self, content_filter: Filter, text: str) -> ReleasedText | None:
+    async def _judged(self, content_filter: Filter, text: str) -> Checked:
         async with self._judging:
             await asyncio.sleep(0)  # many short texts would else take the whole process
             checked = await content_filter.check(text, stage=Stage.EXPORT)
         if checked.decision.is_degraded:
             raise refusal(checked.decision)
-        return checked.text
+        return checked
 
 
 def _is_partial(message: Message) -> bool:

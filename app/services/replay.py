@@ -170,7 +170,7 @@ class ReplayDesk:
 
 
 async def _decided(content_filter: Filter, text: str, *, stage: Stage) -> Decision:
-    checked: Checked = await content_filter.check(text, stage=stage)
+    checked: Checked = await content_filter.check(text, stage=stage, with_guards=False)
     if checked.decision.is_degraded:
         raise refusal(checked.decision)
     return checked.decision

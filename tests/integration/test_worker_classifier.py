@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ from transformers import (
 )
 
 from app import bootstrap
+from app.domain.generation import ChatMessage
+from app.domain.models import Role
+from app.domain.verdicts import Stage
+from app.safety.guards.post import Posts
+from app.safety.guards.spec import GuardSpec
+from app.safety.guards.verdict import GuardFailure
 from app.settings import EngineSettings, ModelSettings, Settings
 from app.worker.checkpoints import checkup
 from app.worker.classifier.loading import LoadedClassifier, load_classifier
@@ -320,6 +327,22 @@ def test_a_text_of_many_windows_is_read_to_its_end(worker: Worker, folder: Path)
     assert len(windows) > 100
     assert answer["data"][0]["probs"] == pytest.approx([max(column) for column in zip(*rows, strict=True)], abs=1e-5)
     assert answer["usage"]["prompt_tokens"] == sum(map(len, windows))
+
+
+async def test_the_filter_asks_it_as_a_guard(worker: Worker, folder: Path) -> None:
+    labels = (("safe", ""), ("offensive", "hate"), ("other", "unsafe"))
+    spec = GuardSpec(
+        name="cold", kind="classify", url=f"http://127.0.0.1:{worker.port}", categories=labels, input_budget_s=30
+    )
+    posts = Posts()
+    found = await posts.of(spec).ask([ChatMessage(Role.USER, TEXTS[0])], stage=Stage.INPUT)
+    (row,) = by_transformers(folder, TEXTS[:1])
+    assert {(one.category, one.rule) for one in found} == {("hate", "cold:offensive"), ("unsafe", "cold:other")}
+    assert [one.score for one in found] == pytest.approx(row[1:], abs=1e-4)
+    unmapped = replace(spec, name="half", categories=labels[:2])
+    with pytest.raises(GuardFailure, match="label"):
+        await posts.of(unmapped).ask([ChatMessage(Role.USER, TEXTS[0])], stage=Stage.INPUT)
+    await posts.close()
 
 
 def test_a_worker_with_both_answers_for_both(tmp_path: Path, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
     {"model": "…", "input": "text"}  →  {"data": [{"index": 0, "label": "…", "probs": [0.9, 0.1], "num_classes": 2}]}
 
-The reply names only the likeliest label. Of two labels that the policy both knows the other one's score is the rest.
+vLLM names only the likeliest label; of two labels that the policy both knows the other one's score is the rest. Our
+worker says `labels` beside it, the names of all shares in their order: then each label has its own.
 Source: https://docs.vllm.ai, Classification API.
 """
 
@@ -36,7 +37,7 @@ class Classify:
 
 
 def read(reply: Mapping[str, object], *, labels: Sequence[str]) -> Sequence[Label]:
-    """Return the label with its share, and the other one of two. Raises GuardFailure."""
+    """Return every label that is named with its share, and the other one of two. Raises GuardFailure."""
     data = reply.get("data")
     result = data[0] if isinstance(data, list) and len(data) == 1 else None
     if not isinstance(result, dict):
@@ -46,6 +47,9 @@ def read(reply: Mapping[str, object], *, labels: Sequence[str]) -> Sequence[Labe
         raise GuardFailure("reply")
     if not all(isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1 for share in probs):
         raise GuardFailure("reply")
+    names = reply.get("labels")
+    if isinstance(names, list) and len(names) == len(probs) and all(isinstance(name, str) for name in names):
+        return [Label(name, float(share)) for name, share in zip(names, probs, strict=True)]
     score = float(max(probs))
     found = [Label(label, score)]
     others = [one for one in labels if one != label.lower()]

@@ -187,10 +187,8 @@ class Hold:
             self._close(upto=self._shown_upto)
 
     def add_cut(self, decision: Decision) -> None:
-        """Another detector ended the text. Windows before are still judged; what is left of one goes out no more."""
+        """Another detector ended the text. Whole windows are still judged; what is left of one goes out no more."""
         self._last = decision
-        while self._strict and self._pieces and self._pieces[-1][1] > self._shown_upto - len(self._open):
-            self._pieces.pop()
         self._open = ""
 
     def finish(self) -> None:

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 
 from app.domain.errors import InvalidPolicy
-from app.domain.verdicts import Action, Stage
+from app.domain.verdicts import Action, Cut, Stage
+from app.safety.filter import ContentFilter
+from app.safety.guards.breaker import FAILURES
+from app.safety.guards.post import Post, Posts
 from app.safety.policy import guarded
-from app.safety.policy_file import lay_over, load_policy
-from tests.fakes.guards import guard_spec
+from app.safety.policy_file import PolicyFile, lay_over, load_policy, policy_path
+from app.safety.shelf import FilterShelf
+from tests.fakes.guards import DEAD, UNSAFE, FakeGuard, guard_spec, guarded_policy
 
 _HEAD = 'name = "site"\n'
 _GUARD = """
@@ -169,3 +173,60 @@ def test_a_guard_of_the_settings_gets_rules_for_what_no_rule_speaks_of_and_chang
     assert policy.action("copyright", stage=Stage.OUTPUT, score=0.5) is Action.FLAG
     assert policy.action("copyright", stage=Stage.EXPORT) is Action.ALLOW
     assert policy.action("jailbreak", stage=Stage.INPUT) is Action.FLAG
+
+
+async def test_a_shelf_of_filters_asks_one_guard_for_all_of_them_and_keeps_it_over_a_change_of_layers() -> None:
+    spec, guard = guard_spec(categories=()), FakeGuard()
+    posts = Posts()
+    posts.add(Post(spec, guard))
+    shelf = FilterShelf(PolicyFile(guard=spec), posts=posts)
+    assert shelf.site.health()[-1].name == "guard"
+    assert (await shelf.site.check(UNSAFE, stage=Stage.INPUT)).text is None
+    flag = '[[rules]]\ncategory = "violence"\nstages = ["input"]\naction = "flag"\n'
+    draft = await shelf.draft("key", flag)
+    assert (await draft.check(UNSAFE, stage=Stage.INPUT)).text == UNSAFE
+    await shelf.restock(layers={"key": flag})
+    assert (await shelf.site.check(UNSAFE, stage=Stage.INPUT)).text is None
+    assert (await (await shelf.over("key")).check(UNSAFE, stage=Stage.INPUT)).text == UNSAFE
+    for _ in range(FAILURES):
+        await shelf.site.check(DEAD, stage=Stage.INPUT)
+    assert (await (await shelf.over("key")).check("rivers", stage=Stage.INPUT)).decision.is_degraded
+    await shelf.close()
+    assert guard.is_closed
+
+
+def test_a_shelf_refuses_a_file_whose_guard_has_the_name_of_the_one_that_is_set(tmp_path: Path) -> None:
+    path = write(tmp_path, _HEAD + _GUARD.replace('"qwen"', '"guard"') + _LABELS + _RULE)
+    with pytest.raises(InvalidPolicy, match="a guard named guard"):
+        FilterShelf(PolicyFile(path, guard=guard_spec()))
+
+
+def test_replies_and_approved_answers_are_read_without_a_guard() -> None:
+    spec, guard = guard_spec(categories=()), FakeGuard()
+    posts = Posts()
+    posts.add(Post(spec, guard))
+    FilterShelf(PolicyFile(guard=spec), posts=posts)
+    assert guard.asked == []
+
+
+def test_where_a_policy_goes_by_class_so_do_its_guards(tmp_path: Path) -> None:
+    policy = guarded(load_policy(policy_path("builtin:gb45654")), guard_spec(categories=()))
+    (guard,) = policy.guards
+    assert guard.labels["violent"] == "a1_f"
+    assert guard.labels["copyright violation"] == "copyright"
+    assert guard.labels["suicide & self-harm"] in {"self_harm", "a4_a"}
+    text = 'name = "site"\nbase = "builtin:gb45654"\n' + _GUARD + _LABELS
+    (own,) = load_policy(write(tmp_path, text)).guards
+    assert own.found == {"a1_f"}
+
+
+async def test_what_a_guard_cut_an_answer_for_is_kept_to_the_end_of_its_window_and_no_further() -> None:
+    spec = guard_spec()
+    posts = Posts()
+    posts.add(Post(spec, FakeGuard()))
+    gate = ContentFilter(guarded_policy(spec), detectors=[], posts=posts).open(stage=Stage.OUTPUT)
+    first, bad = "All the rivers run into the sea, yet it is not full. ", f"Now {UNSAFE}, and so on and on. "
+    await gate.feed(first + bad + "And more.")
+    (_, cut) = await gate.finish()
+    assert isinstance(cut, Cut)
+    assert gate.heard.unsealed() == first + bad

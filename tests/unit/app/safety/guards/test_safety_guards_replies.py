@@ -204,6 +204,13 @@ def test_classify_knows_the_other_of_two() -> None:
     assert list(classify.read(reply, labels=("good", "toxic"))) == [Label("OK", 0.8)]
 
 
+def test_classify_takes_every_label_that_our_worker_names() -> None:
+    result = {"index": 0, "label": "rude", "probs": [0.2, 0.7, 0.6], "num_classes": 3}
+    told = classify.read({"data": [result], "labels": ["ok", "rude", "toxic"]}, labels=())
+    assert list(told) == [Label("ok", 0.2), Label("rude", 0.7), Label("toxic", 0.6)]
+    assert list(classify.read({"data": [result], "labels": ["ok"]}, labels=())) == [Label("rude", 0.7)]
+
+
 @given(reply=JSON)
 def test_whatever_comes_back_is_understood_or_a_failure(reply: object) -> None:
     if not isinstance(reply, dict):
