@@ -157,11 +157,19 @@ class Filter(Protocol):
         ...
 
     async def check(
-        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+        self,
+        text: str,
+        *,
+        stage: Stage,
+        context: Sequence[ChatMessage] = (),
+        with_guards: bool = True,
+        beside: Sequence[str] | None = None,
     ) -> Checked:
         """Judge a whole text: the same decision as a gate fed with it. `context` is what was said before it.
 
-        Without guards only this process judges: for pieces of a text that guards are asked about as a whole.
+        Without guards only this process judges: for pieces of a text that guards are asked about as a whole. With
+        `beside`, the other texts that a question's model sees, masks that may return to its owner are placeholders that
+        stand in none of them, and `Checked.masks` says for what; without, every mask is the same.
         """
         ...
 

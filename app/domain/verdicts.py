@@ -4,12 +4,14 @@
 storage, the turn log and everything that faces a reader take nothing else. Only `app.safety.gate` makes one from a raw
 string (a test reads the source for that); storage restores it from rows that hold nothing else; `joined` glues pieces.
 
-`SealedText` is the opposite: a raw text on its way to where hits and evidence are written, closed to everybody else.
+`SealedText` is the opposite: a raw text on its way to where hits and evidence are written, or behind a placeholder of
+its owner's question (`app.domain.own_text`), closed to everybody else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import NewType
 
 ReleasedText = NewType("ReleasedText", str)
@@ -29,7 +31,7 @@ def excerpt(text: ReleasedText, start: int, end: int) -> ReleasedText:
 
 
 class SealedText:
-    """A raw text for the evidence box and the hit's fingerprint alone. Printing it shows its length, never the text."""
+    """A raw text for the evidence box, the hit's fingerprint, or its owner. Printing it shows its length alone."""
 
     __slots__ = ("__text", "start")
 
@@ -50,6 +52,9 @@ class SealedText:
 
     def __reduce__(self) -> str:
         raise TypeError("a sealed text is not pickled")
+
+
+NO_MASKS: Mapping[str, SealedText] = MappingProxyType({})
 
 
 class Stage(StrEnum):
@@ -122,6 +127,8 @@ class Checked:
     text: ReleasedText | None
     heard: SealedText = field(default_factory=SealedText, compare=False)
     """What was judged, all of it: who reviews a refusal has to see what stood behind the phrase, too."""
+    masks: Mapping[str, SealedText] = field(default_factory=dict, compare=False)
+    """What the numbered placeholders in `text` stand for, where the policy lets the asker read it again."""
 
     @property
     def case(self) -> "Case":

@@ -80,13 +80,20 @@ class ContentFilter:
         return self._detectors[stage]
 
     async def check(
-        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+        self,
+        text: str,
+        *,
+        stage: Stage,
+        context: Sequence[ChatMessage] = (),
+        with_guards: bool = True,
+        beside: Sequence[str] | None = None,
     ) -> Checked:
         """Judge a whole text as its stream would be judged. Never raises; lets other tasks run in between.
 
-        `with_guards` is False for a piece of what guards are, or were, asked about as a whole.
+        `with_guards` is False for a piece of what guards are, or were, asked about as a whole. `beside` is given for a
+        question whose masks may return to its owner: the other texts that its model sees, from which they can be told.
         """
-        return await check(self._gate(stage, context=context, with_guards=with_guards), text=text)
+        return await check(self._gate(stage, context=context, with_guards=with_guards), text=text, beside=beside)
 
     def check_at_once(self, text: str, *, stage: Stage) -> Checked:
         """Judge a short text, such as one that comes with the policy, without a loop and guards. Never raises."""

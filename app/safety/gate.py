@@ -15,6 +15,7 @@ their window has been judged, and a guard may end the text where it finds someth
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
@@ -23,6 +24,7 @@ import structlog
 from app.domain.generation import ChatMessage
 from app.domain.models import new_id
 from app.domain.verdicts import (
+    NO_MASKS,
     Action,
     Checked,
     Cut,
@@ -41,6 +43,7 @@ from app.safety.guards.hold import Failed, Hold, Refused
 from app.safety.guards.post import Post
 from app.safety.health import DetectorWatch
 from app.safety.normalise import MASK
+from app.safety.placeholders import Placeholders
 from app.safety.policy import Policy
 
 _SLICE: Final = 2000
@@ -53,6 +56,16 @@ log = structlog.get_logger()
 
 class ScanFailed(Exception):
     """A scan contradicts itself."""
+
+
+@dataclass(slots=True)
+class MaskedSpan:
+    """What one mask stands for: spans that overlap share it."""
+
+    start: int
+    end: int
+    may_return: bool
+    """Whether the policy lets who wrote it read it again, all of it."""
 
 
 class StreamGate:
@@ -91,6 +104,9 @@ class StreamGate:
         self._heard_upto: int | None = None
         """Where what may be kept of them ends; None is not known yet."""
         self._masked_upto = 0
+        self.masked: list[MaskedSpan] = []
+        """By mask, in the order of the text. May be ahead of the events: guards hold those."""
+        self._returnable: set[Finding] = set()
         self._found: list[Finding] = []
         """Not acted on yet, for something before them is undecided."""
         self._passed: list[Finding] = []
@@ -242,9 +258,11 @@ class StreamGate:
         action, trial = self._actions(match)
         if (action is Action.ALLOW and trial is Action.ALLOW) or end <= self._shown_upto:
             return
-        self._found.append(
-            _finding(match, action=action, trial=trial, detector=match.detector or detector, origin=self._origin)
-        )
+        finding = _finding(match, action=action, trial=trial, detector=match.detector or detector, origin=self._origin)
+        self._found.append(finding)
+        if action is Action.MASK and match.action is None:  # what a list or a detector masks by itself stays masked
+            may_return = self._policy.may_return(match.category, stage=self._stage, score=match.score)
+            (self._returnable.add if may_return else self._returnable.discard)(finding)
 
     def _actions(self, match: Match) -> tuple[Action, Action]:
         """Return what the policy does about a match, and what it would do if what is on trial were in force."""
@@ -289,12 +307,17 @@ class StreamGate:
 
     def _mask(self, finding: Finding) -> None:
         """Put one mask in place of a span; spans that overlap share it."""
+        may_return = finding in self._returnable
         if finding.start >= self._masked_upto:
+            self.masked.append(MaskedSpan(finding.start, finding.end, may_return))
             self._let_out(finding.start)
             if self._hold is None:
                 self._events.add_mask(finding)
             else:
                 self._hold.add_mask(MASK, finding)
+        else:
+            span = self.masked[-1]
+            span.end, span.may_return = max(span.end, finding.end), span.may_return and may_return
         self._masked_upto = max(self._masked_upto, finding.end)
 
     def _decide(self, findings: Iterable[Finding], *, is_degraded: bool = False) -> Decision:
@@ -393,10 +416,15 @@ class _Events:
             self._pieces = []
 
 
-async def check(gate: StreamGate, *, text: str) -> Checked:
-    """Send a whole text through a fresh gate."""
+async def check(gate: StreamGate, *, text: str, beside: Iterable[str] | None = None) -> Checked:
+    """Send a whole text through a fresh gate.
+
+    With `beside` masks are numbered where the policy lets what they stand for return to who wrote it, by no number that
+    stands in these texts as one.
+    """
+    placeholders = None if beside is None else Placeholders(taken=(text, *beside))
     try:
-        return _checked(gate, [*await gate.feed(text), *await gate.finish()], heard=text)
+        return _checked(gate, [*await gate.feed(text), *await gate.finish()], heard=text, placeholders=placeholders)
     finally:
         await gate.close()
 
@@ -406,14 +434,23 @@ def check_at_once(gate: StreamGate, *, text: str) -> Checked:
     return _checked(gate, gate.take_whole(text), heard=text)
 
 
-def _checked(gate: StreamGate, events: Sequence[GateEvent], *, heard: str) -> Checked:
+def _checked(
+    gate: StreamGate, events: Sequence[GateEvent], *, heard: str, placeholders: Placeholders | None = None
+) -> Checked:
     sealed = SealedText(heard)
     pieces: list[ReleasedText] = []
+    spans = iter(gate.masked)
     for event in events:
         if isinstance(event, Cut):
             return Checked(decision=event.decision, text=None, heard=sealed)
         pieces.append(event.text)
-    return Checked(decision=gate.decision, text=joined(pieces), heard=sealed)
+        if isinstance(event, Masked):
+            span = next(spans)
+            if placeholders is not None and span.may_return:
+                number = placeholders.of(heard[span.start : span.end], start=span.start)
+                pieces[-1] = event.text if number is None else ReleasedText(number)
+    masks = NO_MASKS if placeholders is None else placeholders.sealed
+    return Checked(decision=gate.decision, text=joined(pieces), heard=sealed, masks=masks)
 
 
 def _finding(match: Match, *, action: Action, trial: Action, detector: str, origin: int) -> Finding:

@@ -43,6 +43,8 @@ class Rule:
     """Layers above may be stricter about it, not weaker."""
     is_shadow: bool = False
     """On trial: what it would have done is recorded, nothing else happens."""
+    is_unmasked: bool = False
+    """Of a rule that masks: who wrote it in a question is shown it again where the answer repeats it."""
 
 
 class _Wording(tuple[str, ...]):  # noqa: SLOT001 - a place for what is worked out
@@ -251,6 +253,20 @@ class Policy:
         """Return the gravest that a rule on trial would do."""
         return _gravest(self.trials, category, stage=stage, score=score)
 
+    def may_return(self, category: str, *, stage: Stage, score: float = 1.0) -> bool:
+        """Whether what is masked here may be shown again to who wrote it: every rule that masks it says so."""
+        if self.action(category, stage=stage, score=score) is not Action.MASK:
+            return False
+        return all(
+            rule.is_unmasked
+            for rule in self.rules
+            if rule.action is Action.MASK
+            and not rule.is_shadow
+            and rule.category == category
+            and stage in rule.stages
+            and score >= rule.threshold
+        )
+
     @property
     def categories(self) -> frozenset[str]:
         """All that rules and lists speak of."""
@@ -363,12 +379,16 @@ def layered(base: Policy, layer: Layer) -> Policy:
 def weakened(base: Policy, layer: Layer) -> Iterator[tuple[str, str]]:
     """Yield what a layer would make weaker though it is locked below: `(kind, name)`, the kind `rule` or `list`."""
     said = _reactions(rule for rule in layer.rules if not rule.is_shadow)
+    unmasked = {(rule.category, stage) for rule in layer.rules if rule.is_unmasked for stage in rule.stages}
     for rule in base.rules:
         if rule.is_locked and not rule.is_shadow:
             for stage in sorted(rule.stages):
                 if (rule.category, stage) in said:
                     instead = _gravest(said, rule.category, stage=stage, score=rule.threshold)
-                    if instead < rule.action:
+                    is_shown = (
+                        rule.action is Action.MASK and not rule.is_unmasked and (rule.category, stage) in unmasked
+                    )
+                    if instead < rule.action or is_shown:
                         yield "rule", rule.category
                         break
     for name in sorted(_locked_lists(base) & ({one.name for one in layer.lists} | layer.without)):
@@ -408,6 +428,13 @@ def _policy(
     }
     if trials:
         canonical["trials"] = _listed(trials)
+    if any(rule.is_unmasked and not rule.is_shadow for rule in rules):
+        canonical["unmasked"] = sorted(
+            [rule.category, stage, rule.threshold, rule.is_unmasked]
+            for rule in rules
+            if rule.action is Action.MASK and not rule.is_shadow
+            for stage in rule.stages
+        )
     if guards:
         canonical["guards"] = [guard.canonical() for guard in guards]
     digest = hashlib.sha256(json.dumps(canonical, sort_keys=True).encode()).hexdigest()

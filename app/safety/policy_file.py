@@ -14,6 +14,7 @@
     threshold = 0.5                                      # the least score that it is about; phrases have 1
     locked = true                                        # what is laid over this can be stricter, not weaker
     shadow = true                                        # on trial: recorded, nothing else
+    unmask = true                                        # of a rule that masks: see docs/safety.md
 
     [[lists]]                                            # a list may also stand here
     name = "competitors"
@@ -279,11 +280,18 @@ class _RuleTable(_Table):
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     locked: bool = False
     shadow: bool = False
+    unmask: bool = False
 
     @model_validator(mode="after")
     def _is_one_or_the_other(self) -> Self:
         if self.locked and self.shadow:
             raise ValueError("a rule on trial decides nothing, so it cannot be locked")
+        if self.unmask and self.action != "mask":
+            raise ValueError(f"unmask: goes with action = mask, not with {self.action}")
+        if self.unmask and Stage.INPUT not in self.stages:
+            raise ValueError("unmask: is about questions, so input must be among the stages")
+        if self.unmask and self.shadow:
+            raise ValueError("unmask: a rule on trial masks nothing")
         return self
 
     def rule(self) -> Rule:
@@ -294,6 +302,7 @@ class _RuleTable(_Table):
             threshold=self.threshold,
             is_locked=self.locked,
             is_shadow=self.shadow,
+            is_unmasked=self.unmask,
         )
 
 

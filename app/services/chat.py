@@ -36,8 +36,9 @@ from app.domain.models import (
     new_id,
     now,
 )
+from app.domain.own_text import Masks
 from app.domain.ports import Filter, Filters, Storage, Unit
-from app.domain.verdicts import NOTHING, Checked, Decision, ReleasedText, Stage
+from app.domain.verdicts import NO_MASKS, NOTHING, Checked, Decision, ReleasedText, SealedText, Stage
 from app.domain.words import Language
 from app.services.answering import Answering, refusal, told
 from app.services.hits import Recorder
@@ -150,7 +151,8 @@ class Chat:
                 history = await self._history(unit, conversation, parent_id)
                 template = await template_of(unit, conversation)
                 beside = () if is_new else await unit.messages.children(conversation_id, parent_id)
-            checked = await self._check(content_filter, text, stage=Stage.INPUT, context=history)
+            beside_text = [*(message.text for message in history), *conversation.variables.values()]
+            checked = await self._check(content_filter, text, stage=Stage.INPUT, context=history, beside=beside_text)
             system = await self._system(content_filter, account, template, conversation, language=question.language)
             checked = await _in_context(content_filter, checked, history)
             if is_new and checked.text is not None:
@@ -166,6 +168,7 @@ class Chat:
                 content_filter=content_filter,
                 messages=(*system, *history, ChatMessage(Role.USER, asked.question.text)),
                 title=conversation.title if is_new else None,
+                masks=checked.masks,
             )
             return await self._save_and_start(account, asked, turn, checked, is_new=is_new)
 
@@ -183,7 +186,8 @@ class Chat:
         system, version = await self._system_of_program(content_filter, account, question)
         cleared = [await self._cleared_history(content_filter, account, message) for message in history]
         text = _clean(last.text)
-        checked = await self._check(content_filter, text, stage=Stage.INPUT, context=cleared)
+        beside = [message.text for message in (*system, *cleared)]
+        checked = await self._check(content_filter, text, stage=Stage.INPUT, context=cleared, beside=beside)
         checked = await _in_context(content_filter, checked, cleared)
         at = now()
         conversation = Conversation(
@@ -207,6 +211,7 @@ class Chat:
             sampling=version.content.sampling.overridden_by(question.sampling) if version else question.sampling,
             model=question.model,
             template_version_id=conversation.template_version_id,
+            masks=checked.masks,
             is_patient=False,
         )
         asked = await self._save_and_start(account, asked, turn, checked, is_new=True)
@@ -246,6 +251,11 @@ class Chat:
             return
         async for batch in turn.log.read(after):
             yield batch
+
+    def masks(self, account: Account, turn_id: str) -> Masks:
+        """Return what placeholders in the answer of a turn of one's own stand for: nothing once it is forgotten."""
+        turn = self._turns.get(turn_id)
+        return Masks(turn.masks) if turn is not None and turn.account_id == account.id else Masks()
 
     # Inside
 
@@ -403,10 +413,16 @@ class Chat:
         return ChatMessage(message.role, checked.text)
 
     async def _check(
-        self, content_filter: Filter, text: str, *, stage: Stage, context: Sequence[ChatMessage] = ()
+        self,
+        content_filter: Filter,
+        text: str,
+        *,
+        stage: Stage,
+        context: Sequence[ChatMessage] = (),
+        beside: Sequence[str] | None = None,
     ) -> Checked:
         """Judge a text; a filter that cannot judge is an error, not a pass."""
-        checked = await content_filter.check(text, stage=stage, context=context)
+        checked = await content_filter.check(text, stage=stage, context=context, beside=beside)
         if checked.text is None:
             self._stats.cut(checked.decision)
         return _judged(checked)
@@ -617,6 +633,7 @@ def _turn(
     content_filter: Filter,
     messages: tuple[ChatMessage, ...],
     title: ReleasedText | None = None,
+    masks: Mapping[str, SealedText] = NO_MASKS,
 ) -> Turn:
     template, version = asked.template or (None, None)
     return Turn(
@@ -630,4 +647,5 @@ def _turn(
         template_version_id=asked.conversation.template_version_id,
         template=f"{template.name} v{version.number}" if template and version else "",
         title=title,
+        masks=masks,
     )

@@ -5,7 +5,7 @@ A log is read from any number, by any number of readers, while it grows and for 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,7 +15,7 @@ from app.domain.events import Ended, Numbered, Released, TurnEvent, Waiting
 from app.domain.generation import ChatMessage
 from app.domain.models import Message, Sampling
 from app.domain.ports import AnswerPart, Filter, Storage
-from app.domain.verdicts import ReleasedText, joined
+from app.domain.verdicts import ReleasedText, SealedText, joined
 
 log = structlog.get_logger()
 
@@ -96,6 +96,8 @@ class Turn:
     """Its name and number."""
     title: ReleasedText | None = None
     """The conversation's new title, told with the end."""
+    masks: Mapping[str, SealedText] = field(default_factory=dict)
+    """What placeholders in its question stand for, for the asker's eyes. Here and nowhere else; gone with the turn."""
     is_patient: bool = True
     """Whether to wait while the model loads (the page does, programs get an error)."""
     log: TurnLog = field(default_factory=TurnLog)

@@ -101,7 +101,7 @@ def create(
     app.include_router(page_api.router(services, draw))
     app.include_router(sharing.router(services))
     app.include_router(share_page.router(services.shares, markdown=front.markdown, page=front.shared))
-    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw.message, closing=closing))
+    app.include_router(turn_stream.router(services.chat, markdown=front.markdown, draw=draw, closing=closing))
     app.include_router(sign_in.router(services.accounts, forms=front.forms, is_secure=door.is_secure))
     for name, folder in front.assets.items():
         app.mount(f"/assets/{name}", _Assets(directory=folder))

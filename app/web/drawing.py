@@ -7,6 +7,7 @@ from app.domain.errors import ContentBlocked
 from app.domain.generation import EngineState, EngineStatus
 from app.domain.health import FilterState
 from app.domain.models import Account, Conversation, Message, MessageState, Receipt, Review, ReviewState, Role
+from app.domain.own_text import OwnText
 from app.domain.ports import Markdown, Replies
 from app.domain.verdicts import Stage
 from app.domain.words import Language, category_name, notice, pause, waiting
@@ -37,8 +38,13 @@ class Drawing:
         siblings: Sequence[str] = (),
         is_outside_context: bool = False,
         reviews: Mapping[str, Review] = NO_REVIEWS,
+        own: OwnText | None = None,
     ) -> dict[str, object]:
-        """Return a message. A blocked answer shows a reply in place of what was written."""
+        """Return a message. A blocked answer shows a reply in place of what was written.
+
+        `own` is its text for its owner alone, who reads the turn as it runs; nothing of it is kept.
+        """
+        text = message.text if own is None else own
         is_answer = message.role is Role.ASSISTANT
         is_blocked = message.state is MessageState.BLOCKED
         reply = self._reply(message, language) if is_answer and is_blocked else ""
@@ -47,8 +53,8 @@ class Drawing:
             "parent_id": message.parent_id,
             "role": message.role.value,
             "state": message.state.value,
-            "text": reply if is_blocked else message.text,
-            "blocks": self._shown(message, reply) if is_answer else [],
+            "text": reply if is_blocked else text,
+            "blocks": self._shown(message, reply, own=own) if is_answer else [],
             "is_prepared": bool(reply) or message.is_prepared,
             "created_at": message.created_at.isoformat(),
             "notice": notice(message, language),
@@ -71,10 +77,12 @@ class Drawing:
             language=language,
         )
 
-    def _shown(self, message: Message, reply: str) -> Sequence[str]:
+    def _shown(self, message: Message, reply: str, *, own: OwnText | None) -> Sequence[str]:
         """Return the HTML of an answer, or of what is said in its place."""
         if message.state is MessageState.BLOCKED:
             return self._markdown.render(reply) if reply else []
+        if own is not None:  # never among the answers that are kept: others may read them, or its owner later
+            return self._markdown.render(own) if own else []
         return self._html(message)
 
     def thread(self, thread: Thread, language: Language) -> dict[str, object]:

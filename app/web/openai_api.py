@@ -24,6 +24,7 @@ from app.domain.generation import ChatMessage
 from app.domain.labels import HEADER, Aigc
 from app.domain.models import Account, Message, MessageState, Role, Sampling
 from app.domain.ports import Replies
+from app.domain.verdicts import joined
 from app.domain.words import describe
 from app.services.chat import ApiQuestion
 from app.services.services import Services
@@ -195,6 +196,8 @@ class _Answer:
         self._account = account
         self._id = answer.id
         self.headers = {HEADER: "false" if answer.is_prepared else "true"}
+        self._masks = services.chat.masks(account, answer.id)
+        """For who asked: to put back what the policy lets return."""
         self._aigc = Aigc(producer=operator, produce_id=answer.id).as_fields()
         self._common = {"id": f"chatcmpl-{answer.id}", "created": int(time()), "model": model}
 
@@ -211,7 +214,8 @@ class _Answer:
         end = ended.result()
         if end.answer.state is MessageState.FAILED or (end.answer.state is MessageState.INTERRUPTED):
             raise _Failure(end)
-        message = {"role": "assistant", "content": end.answer.text, "refusal": self._refusal(end.answer)}
+        text = self._masks.unmask(end.answer.text)
+        message = {"role": "assistant", "content": text, "refusal": self._refusal(end.answer)}
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(end.answer), "logprobs": None}
         body = {
             **self._common,
@@ -226,14 +230,17 @@ class _Answer:
     async def stream(self, *, has_usage: bool) -> AsyncIterator[bytes]:
         """Yield OpenAI chunks; a client that leaves stops the turn. A server that goes down says so."""
         is_over = False
+        unmasking = self._masks.stream()
         try:
             yield self._chunk({"role": "assistant", "content": ""})
             async with aclosing(self._chat.read(self._account, self._id)) as batches:  # type: ignore[type-var]
                 async for batch in self._closing.until(batches):
-                    text = "".join(one.event.text for one in batch if isinstance(one.event, Released))
+                    text = unmasking.feed(joined(one.event.text for one in batch if isinstance(one.event, Released)))
                     out = self._chunk({"content": text}) if text else b"" if batch else b": beat\n\n"
                     if batch and isinstance(batch[-1].event, Ended):
                         is_over = True
+                        if rest := unmasking.finish():
+                            out += self._chunk({"content": rest})
                         out += self._last(batch[-1].event, has_usage=has_usage)
                     if out:
                         yield out

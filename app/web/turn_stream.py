@@ -3,7 +3,7 @@
 An event's id is its place in the log, so a browser that lost the line goes on where it was (`Last-Event-ID`).
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import orjson
@@ -11,21 +11,21 @@ from fastapi import APIRouter, Request
 from starlette.responses import StreamingResponse
 
 from app.domain.events import Ended, Numbered, Released, Started, Waiting
-from app.domain.models import Message
+from app.domain.own_text import Masks
 from app.domain.ports import BlockText, Markdown, MarkdownStream
+from app.domain.verdicts import ReleasedText, joined
 from app.domain.words import Language, waiting
 from app.services.chat import Chat
 from app.web.closing import Closing
 from app.web.doorkeeper import account_of
+from app.web.drawing import Drawing
 from app.web.language import language_of
 
 _PLACE_DIGITS = 9
 
-DrawAnswer = Callable[[Message, Language], dict[str, object]]
 
-
-def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer, closing: Closing) -> APIRouter:
-    """Return the route; `draw` gives the final message as the page takes it, `closing` ends what is open."""
+def router(chat: Chat, *, markdown: Markdown, draw: Drawing, closing: Closing) -> APIRouter:
+    """Return the route; `draw` draws the final message, `closing` ends what is open."""
     routes = APIRouter()
 
     @routes.get("/turns/{turn_id}/events")
@@ -34,7 +34,8 @@ def router(chat: Chat, *, markdown: Markdown, draw: DrawAnswer, closing: Closing
         position = _place(request.headers.get("last-event-id", "")) or _place(after)
         language = language_of(request)
 
-        reader = _Reader(markdown.stream(), language=language, draw=draw, after=position)
+        masks = chat.masks(account, turn_id)
+        reader = _Reader(markdown.stream(), language=language, draw=draw, after=position, masks=masks)
         batches = chat.read(account, turn_id)
         first = await anext(batches)  # an unknown turn is a 404, not a broken stream
         return StreamingResponse(
@@ -54,13 +55,16 @@ class _Reader:
         stream: MarkdownStream,
         *,
         language: Language,
-        draw: DrawAnswer,
+        draw: Drawing,
         after: int,
+        masks: Masks,
     ) -> None:
         self._stream = stream
         self._language = language
         self._draw = draw
         self._after = after
+        self._masks = masks
+        self._unmasking = masks.stream()
 
     async def read(
         self, first: Sequence[Numbered], batches: AsyncIterator[Sequence[Numbered]], *, closing: Closing
@@ -80,7 +84,7 @@ class _Reader:
         if not batch:
             return b": beat\n\n"
         out: list[bytes] = []
-        text: list[str] = []
+        text: list[ReleasedText] = []
         n = 0
         for numbered in batch:
             event = numbered.event
@@ -95,7 +99,7 @@ class _Reader:
                 out += self._blocks(text, n)
                 text = []
             n = numbered.n
-            if isinstance(event, Ended):  # who comes back late still gets the end
+            if isinstance(event, Ended):  # who comes back late still gets the end, and in it all that was held back
                 out.append(b"id: %d\n" % max(n, self._after + 1) + self._end(event))
             elif n > self._after:
                 out.append(b"id: %d\n" % n + self._other(event))
@@ -103,8 +107,8 @@ class _Reader:
             out += self._blocks(text, n)
         return b"".join(out)
 
-    def _blocks(self, text: list[str], n: int) -> list[bytes]:
-        changes = self._stream.feed("".join(text))
+    def _blocks(self, text: list[ReleasedText], n: int) -> list[bytes]:
+        changes = self._stream.feed(self._unmasking.feed(joined(text)))
         if n <= self._after:
             return []
         events = [
@@ -138,7 +142,9 @@ class _Reader:
         return _event("started", {"model": event.model, "dropped_messages": event.dropped_messages})
 
     def _end(self, event: Ended) -> bytes:
-        return _event("end", {"message": self._draw(event.answer, self._language), "title": event.title})
+        own = self._masks.unmask(event.answer.text) if self._masks else None
+        message = self._draw.message(event.answer, self._language, own=own)
+        return _event("end", {"message": message, "title": event.title})
 
 
 def _place(number: str) -> int:

@@ -44,12 +44,18 @@ class Hesitant(ContentFilter):
         self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
 
     async def check(
-        self, text: str, *, stage: Stage, context: Sequence[ChatMessage] = (), with_guards: bool = True
+        self,
+        text: str,
+        *,
+        stage: Stage,
+        context: Sequence[ChatMessage] = (),
+        with_guards: bool = True,
+        beside: Sequence[str] | None = None,
     ) -> Checked:
         if text == "take your time":
             self.is_asked.set()
             await self.may_go_on.wait()
-        return await super().check(text, stage=stage, context=context, with_guards=with_guards)
+        return await super().check(text, stage=stage, context=context, with_guards=with_guards, beside=beside)
 
 
 def strict_house(**more: object) -> House:
