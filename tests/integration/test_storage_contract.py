@@ -985,9 +985,9 @@ class TestRecentMessages:
             await unit.commit()
         async with storage.read() as unit:
             recent = unit.messages.recent
-            assert [one.id for one in await recent(since=AT - MINUTE)] == ["q3", "q2", "a1", "q1"]
+            assert [one.id for one in await recent(since=AT - MINUTE)] == ["q3", "q2", "a1", "q1", "q"]
             assert [one.id for one in await recent(since=AT - MINUTE, limit=2)] == ["q3", "q2"]
-            assert [one.id for one in await recent(since=AT - MINUTE, before="q2")] == ["a1", "q1"]
+            assert [one.id for one in await recent(since=AT - MINUTE, before="q2")] == ["a1", "q1", "q"]
             assert [one.id for one in await recent(since=AT - MINUTE, before="unknown")] == []
             assert [one.id for one in await recent(since=AT + timedelta(days=1))] == []
 
