@@ -33,8 +33,10 @@ wrong is told with its line, and the policy is not taken. A layer that would wea
 
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date as Date  # noqa: N812 — a key is called date
+from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -279,8 +281,14 @@ class _Source:
 
     def line_of_table(self, name: str, *, number: int) -> int:
         """Return the line of the `number`th `[[name]]`, from 0; 0 where it is not written so."""
-        headers = [n for n, line in enumerate(self.lines, 1) if line.split("#")[0].strip() == f"[[{name}]]"]
+        headers = [n for n, header in self._headers if header == f"[[{name}]]"]
         return headers[number] if number < len(headers) else 0
+
+    @cached_property
+    def _headers(self) -> Sequence[tuple[int, str]]:
+        """Return the lines on which tables begin, and how."""
+        headers = ((n, line.split("#")[0].strip()) for n, line in enumerate(self.lines, 1) if "[[" in line)
+        return [(n, header) for n, header in headers if header.startswith("[[")]
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
         """Return the first line after another that sets a key."""
@@ -289,12 +297,18 @@ class _Source:
 
     def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
         """Return the line on which a phrase is written for the nth time, from 0."""
-        found = [
-            n
-            for n, line in enumerate(self.lines[after:], after + 1)
-            for _ in range(line.count(f'"{phrase}"') or line.strip().removeprefix("+").strip() == phrase)
-        ]
+        lines = self._lines_of.get(phrase, [])
+        found = lines[bisect_right(lines, after) :]
         return found[min(occurrence, len(found) - 1)] if found else None
+
+    @cached_property
+    def _lines_of(self) -> Mapping[str, Sequence[int]]:
+        """Return the lines on which each string, or line without a sign before it, is written."""
+        lines: dict[str, list[int]] = {}
+        for number, line in enumerate(self.lines, 1):
+            for text in (*re.findall(r'"([^"]*)"', line), line.strip().removeprefix("+").strip()):
+                lines.setdefault(text, []).append(number)
+        return lines
 
     def toml(self) -> dict[str, object]:
         """Parse."""
