@@ -55,6 +55,8 @@ _DISGUISED: Final = re.compile(
     rf"[a-zA-Z][{re.escape(_DOTS)}]{{1,3}}[a-zA-Z{_SIGN}]|[a-zA-Z][{_SIGN}]|[{_SIGN}][a-zA-Z]"
     rf"|[{_SIGN}][{re.escape(_DOTS)}]{{1,3}}[a-zA-Z]|[{_ODD}]"
 )
+_MOST_KEPT: Final = 1000
+"""Characters that are of no use any more."""
 FOLDING: Final = sorted(_READ_AS.items())
 """What decides, for a policy's id."""
 
@@ -66,6 +68,7 @@ class FoldedReader:
         """`is_plain` says whether a squeezed text is one of the phrases, written without disguise."""
         self._is_plain = is_plain
         self._text = ""
+        self._text_from = 0
 
     def read(self, char: str, *, is_live: bool) -> str:
         """Return the letter that a character stands for."""
@@ -79,8 +82,13 @@ class FoldedReader:
 
     def reach(self, start: int, end: int) -> tuple[int, int] | None:
         """Return the span, if something in it is disguised."""
-        written = self._text[start:end]
+        written = self._text[start - self._text_from : end - self._text_from]
         return (start, end) if _DISGUISED.search(written) and not self._is_plain(squeeze(written)) else None
+
+    def forget(self, upto: int) -> None:
+        """Drop the text before this, now and then."""
+        if upto - self._text_from > _MOST_KEPT:
+            self._text, self._text_from = self._text[upto - self._text_from :], upto
 
 
 class FoldedReading:

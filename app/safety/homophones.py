@@ -125,12 +125,14 @@ class HomophoneScan:
         if not self._state and self._lexicon.starts.isdisjoint(text):
             self._offset += len(text)
             return
+        starts = self._lexicon.starts
         for char in text:
-            syllable = self._sounds.get(char)
-            if syllable is not None:
-                self._hear(char, syllable)
-            elif self._state:
-                self._pass(char)
+            if self._state or char in starts:
+                syllable = self._sounds.get(char)
+                if syllable is None:
+                    self._pass(char)
+                else:
+                    self._hear(char, syllable)
             self._offset += 1
 
     def finish(self) -> None:
@@ -139,11 +141,8 @@ class HomophoneScan:
     def _hear(self, char: str, syllable: str) -> None:
         automaton = self._lexicon.automaton
         self._state = state = automaton.step(self._state, syllable)
+        self._heard = (self._heard + char)[-len(state) :] if state else ""
         self._gap = self._skipped = 0
-        if not state:
-            self._heard = ""
-            return
-        self._heard = (self._heard + char)[-len(state) :]
         for end in automaton.ends[state]:
             if self._lexicon.is_homophone(self._heard[-end.length :]):
                 phrase = end.phrase

@@ -12,6 +12,7 @@ Sources: HTML's character references (html.unescape), CommonMark 0.31 (6.3 links
 
 import html
 import re
+from collections import deque
 from typing import Final
 
 from app.safety.phrases import Lexicon
@@ -41,8 +42,8 @@ class MarkupReader:
         self._pending = ""
         """The beginning of a sign that may still be one."""
         self._is_behind_bracket = False
-        self._signs: list[tuple[int, int, bool]] = []
-        """Start and end of each, and whether it counts as a whole."""
+        self._signs: deque[tuple[int, int, bool]] = deque()
+        """Start and end of each, in their order, and whether it counts as a whole."""
 
     def read(self, char: str, *, is_live: bool) -> str:
         """Return what is shown, once it is known."""
@@ -72,6 +73,11 @@ class MarkupReader:
             return None
         whole = [sign for sign in touched if sign[2]]
         return min([start, *(sign[0] for sign in whole)]), max([end, *(sign[1] for sign in whole)])
+
+    def forget(self, upto: int) -> None:
+        """Drop the signs before this."""
+        while self._signs and self._signs[0][1] <= upto:
+            self._signs.popleft()
 
     def _begin(self, char: str, *, is_live: bool) -> str:
         is_behind_bracket, self._is_behind_bracket = self._is_behind_bracket, char == "]"

@@ -45,7 +45,7 @@ MASK = "███"
 
 
 class Memo(dict[str, Value]):
-    """A function of one character, remembered. It grows on use and stops at `limit`, so no text can fill the memory."""
+    """A function of a short text, remembered. It grows on use and stops at `limit`, so no text can fill the memory."""
 
     def __init__(self, function: Callable[[str], Value], *, limit: int = 1 << 16) -> None:
         """Start empty."""
@@ -53,10 +53,10 @@ class Memo(dict[str, Value]):
         self._function = function
         self._limit = limit
 
-    def __missing__(self, char: str) -> Value:
-        value = self._function(char)
+    def __missing__(self, text: str) -> Value:
+        value = self._function(text)
         if len(self) < self._limit:
-            self[char] = value
+            self[text] = value
         return value
 
 
@@ -130,6 +130,12 @@ def classify(char: str) -> Kind:
     return Kind.SEPARATOR if unicodedata.category(char)[0] in "PSZ" else Kind.OTHER
 
 
+def letter(char: str) -> str:
+    """Return what a code point counts as, where that is one character and not one that is skipped; else nothing."""
+    folded = FOLDED[char]
+    return folded if len(folded) == 1 and KINDS[folded] < Kind.SEPARATOR else ""
+
+
 def _is_cjk(code: int) -> bool:
     return any(first <= code <= last for first, last in _CJK)
 
@@ -140,3 +146,5 @@ PLAIN: Memo[str] = Memo(plain)
 """`plain`, remembered. Keys are any code point."""
 KINDS: Memo[Kind] = Memo(classify)
 """`classify`, remembered. Keys are folded characters."""
+LETTERS: Memo[str] = Memo(letter)
+"""`letter`, remembered. Keys are any code point."""

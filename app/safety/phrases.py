@@ -21,9 +21,10 @@ from typing import Final
 
 from app.domain.verdicts import Action
 from app.safety.detector import Match
-from app.safety.normalise import FOLDED, KINDS, Kind, Memo
+from app.safety.normalise import FOLDED, KINDS, LETTERS, Kind, Memo
 from app.safety.vocabulary import Vocabulary
 
+_WORD: Final = Kind.WORD
 MAX_GAP: Final = 8
 """Separators between two characters of a phrase."""
 MAX_SKIPPED: Final = 1000
@@ -277,35 +278,40 @@ class PhraseScan:
         for char in text:
             # Without a state nothing is pending either: most of a text goes no further than this.
             if not self._state:
-                quiet = lexicon.quiet_within_word if KINDS[self._last] is Kind.WORD else lexicon.quiet
+                quiet = lexicon.quiet_within_word if KINDS[self._last] is _WORD else lexicon.quiet
                 last = quiet[char]
                 if last is not None:
                     if last:
                         self._last = last
                     self._offset += 1
                     continue
-            folded = FOLDED[char]
-            for c in folded:
-                self._read(c)
-            if not folded:
-                self._skip()
+            letter = LETTERS[char]
+            if letter and not self._gap_length and not self._skipped:
+                self._advance(letter, offset=self._offset)
+            else:
+                self._read_folded(char)
             self._offset += 1
 
     def finish(self) -> None:
         """Settle what waited for more."""
         self._break()
 
+    def _read_folded(self, char: str) -> None:
+        folded = FOLDED[char]
+        for c in folded:
+            self._read(c)
+        if not folded:
+            self._skip()
+
     def _read(self, char: str) -> None:
         kind = KINDS[char]
         if kind < Kind.SEPARATOR:
-            if self._gap_length or self._skipped:
-                self._close_gap(kind)
+            self._close_gap(kind)
             self._advance(char, offset=self._offset)
-        elif not self._state:
-            if kind is not Kind.MARKUP:
-                self._last = char
-        else:
+        elif self._state:
             self._widen_gap(char, kind=kind)
+        elif kind is not Kind.MARKUP:
+            self._last = char
 
     def _widen_gap(self, char: str, *, kind: Kind) -> None:
         if kind is not Kind.MARKUP:
@@ -337,7 +343,8 @@ class PhraseScan:
             self._advance(char, offset=offset)
 
     def _forget_gap(self) -> None:
-        self._gap, self._gap_length, self._skipped, self._was_space = [], 0, 0, False
+        if self._gap_length or self._skipped:
+            self._gap, self._gap_length, self._skipped, self._was_space = [], 0, 0, False
 
     def _break(self) -> None:
         """Let no phrase reach over this place."""
@@ -352,14 +359,15 @@ class PhraseScan:
     def _advance(self, char: str, *, offset: int) -> None:
         """Step the automaton. Only what comes out of a gap has an offset other than the present one."""
         lexicon, places = self._lexicon, self._places
+        begun, mask = lexicon.begun, lexicon.mask
+        places.append(offset)
         before = self._before if self._state else self._last
         state = self._state + char
         # No phrase begins in the middle of a word, so there is nothing to hold back.
-        while state and (not lexicon.begins(state) or KINDS[state[0]] is KINDS[before] is Kind.WORD):
+        while state and (not begun.get(state, 0) & mask or (KINDS[state[0]] is _WORD and KINDS[before] is _WORD)):
             before, state = state[0], state[1:]
+            del places[0]
         self._before, self._state, self._last = before, state, char
-        places.append(offset)
-        del places[: len(places) - len(state)]
         if self._pending or self._allowed:
             self._close_words(char)
             self._settle(live_from=places[0] if state else self._offset + 1)

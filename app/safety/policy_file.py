@@ -72,10 +72,12 @@ which is of A4.a, can be handed to a person and the rest of A4.a not.
 
 import re
 import tomllib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from datetime import date as Date  # noqa: N812 — a key is called date
+from functools import cached_property
 from itertools import pairwise, product
 from math import prod
 from pathlib import Path
@@ -495,14 +497,19 @@ class _Source:
 
     def line_of_table(self, name: str, *, number: int, after: int = 0) -> int:
         """Return the line of the `number`th `[[name]]` after a line, from 0; 0 where it is not written so."""
-        lines = enumerate(self.lines[after:], after + 1)
-        headers = [n for n, line in lines if line.split("#")[0].strip() == f"[[{name}]]"]
+        headers = [n for n, header in self._headers if n > after and header == f"[[{name}]]"]
         return headers[number] if number < len(headers) else 0
 
     def place_of(self, table: str, *, number: int) -> str:
         """Return where a table stands, as a fault begins."""
         line = self.line_of_table(table, number=number)
         return f"{self.name}:{line}" if line else self.name
+
+    @cached_property
+    def _headers(self) -> Sequence[tuple[int, str]]:
+        """Return the lines on which tables begin, and how."""
+        headers = ((n, line.split("#")[0].strip()) for n, line in enumerate(self.lines, 1) if "[[" in line)
+        return [(n, header) for n, header in headers if header.startswith("[[")]
 
     def line_of_key(self, key: str, *, after: int = 0) -> int | None:
         """Return the first line after another that sets a key."""
@@ -513,12 +520,18 @@ class _Source:
 
     def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
         """Return the line on which a phrase is written for the nth time, from 0."""
-        found = [
-            n
-            for n, line in enumerate(self.lines[after:], after + 1)
-            for _ in range(line.count(f'"{phrase}"') or line.strip().removeprefix("+").strip() == phrase)
-        ]
+        lines = self._lines_of.get(phrase, [])
+        found = lines[bisect_right(lines, after) :]
         return found[min(occurrence, len(found) - 1)] if found else None
+
+    @cached_property
+    def _lines_of(self) -> Mapping[str, Sequence[int]]:
+        """Return the lines on which each string, or line without a sign before it, is written."""
+        lines: dict[str, list[int]] = {}
+        for number, line in enumerate(self.lines, 1):
+            for text in (*re.findall(r'"([^"]*)"', line), line.strip().removeprefix("+").strip()):
+                lines.setdefault(text, []).append(number)
+        return lines
 
     def toml(self) -> dict[str, object]:
         """Parse."""

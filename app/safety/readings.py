@@ -9,7 +9,7 @@ from where the phrase began, until it sees no phrase any more. All this depends 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -37,6 +37,10 @@ class Reader(Protocol):
 
     def reach(self, start: int, end: int) -> tuple[int, int] | None:
         """Widen a span to whole signs, offsets counted from where the reader began; None where nothing is disguised."""
+        ...
+
+    def forget(self, upto: int) -> None:
+        """Take note that no span will be asked about that begins before this offset."""
         ...
 
 
@@ -79,11 +83,12 @@ class _Track:
         self.feed(held)
 
     def feed(self, text: str) -> None:
+        scan = self._scan
         for char in text:
-            read = self._reader.read(char, is_live=self._scan.safe_upto < self._scan.offset)
+            read = self._reader.read(char, is_live=scan.held > 0)
             self._fed_upto += 1
             if read:
-                self._scan.feed(read)
+                scan.feed(read)
 
     def finish(self) -> None:
         self._scan.feed(self._reader.finish())
@@ -99,41 +104,52 @@ class _Track:
         reach = self._reader.reach(safe_upto - self._start, safe_upto - self._start + 1)
         return min(safe_upto, reach[0] + self._start) if reach and safe_upto < self._fed_upto else safe_upto
 
-    def take(self) -> Iterable[Match]:
-        for match in self._scan.take():
-            reach = self._reader.reach(match.start - self._start, match.end - self._start)
-            if reach:
-                yield replace(
-                    match, start=reach[0] + self._start, end=reach[1] + self._start, detector=self.reading.name
-                )
+    def take(self) -> Sequence[Match]:
+        """Return the hits in which something is read otherwise."""
+        found = self._scan.take()
+        if found:
+            found = [again for match in found for again in self._reached(match)]
+        self._reader.forget(self._scan.safe_upto - self._start)
+        return found
+
+    def _reached(self, match: Match) -> Iterator[Match]:
+        reach = self._reader.reach(match.start - self._start, match.end - self._start)
+        if reach:
+            start, end = reach[0] + self._start, reach[1] + self._start
+            yield replace(match, start=start, end=end, detector=self.reading.name)
 
 
 class _Signs:
-    """Some characters: a set, the quickest way to see that a short piece has none, and a pattern, which says where."""
+    """Where a text may be read otherwise: a pattern finds the place, a set says quickest that there is none."""
 
-    def __init__(self, chars: str) -> None:
-        self.chars = frozenset(chars)
-        self.pattern = re.compile(f"[{''.join(map(re.escape, chars))}]" if chars else "(?!)")
+    def __init__(self, readings: Iterable[Reading]) -> None:
+        self.readings: dict[str, tuple[Reading, ...]] = {}
+        """Those that each sign belongs to."""
+        for reading in readings:
+            for char in reading.signs:
+                self.readings[char] = (*self.readings.get(char, ()), reading)
+        self.chars = frozenset(self.readings)
+        self.pattern = re.compile(f"[{''.join(map(re.escape, self.chars))}]" if self.chars else "(?!)")
 
 
 class ReadingScan:
     """A text on its way through a lexicon, as it is written and as it may be read."""
 
-    def __init__(self, lexicon: Lexicon, readings: Sequence[Reading], *, signs: "_Signs") -> None:
+    def __init__(self, lexicon: Lexicon, *, signs: _Signs) -> None:
         """`signs` are those of all readings."""
         self._plain = PhraseScan(lexicon)
-        self._readings = readings
         self._signs = signs
         self._held = ""
         """The text from where the longest beginning of a phrase starts."""
-        self._tracks: list[_Track] = []
+        self._tracks: dict[str, _Track] = {}
+        """By the names of their readings."""
         self._final: list[Match] = []
 
     @property
     def safe_upto(self) -> int:
         """Where the longest beginning of a phrase starts in any reading."""
         if self._tracks:
-            return min(self._plain.safe_upto, *(track.safe_upto for track in self._tracks))
+            return min(self._plain.safe_upto, *(track.safe_upto for track in self._tracks.values()))
         return self._plain.safe_upto
 
     def take(self) -> Sequence[Match]:
@@ -162,13 +178,10 @@ class ReadingScan:
     def finish(self) -> None:
         """Settle what waited for more."""
         self._plain.finish()
-        for track in self._tracks:
+        for track in self._tracks.values():
             track.finish()
             self._final += track.take()
-        self._tracks = []
-
-    def _follows(self, reading: Reading) -> bool:
-        return any(track.reading is reading for track in self._tracks)
+        self._tracks = {}
 
     def _read(self, text: str) -> None:
         plain = self._plain
@@ -178,16 +191,15 @@ class ReadingScan:
 
     def _follow(self, char: str) -> None:
         """Read a character in each way that it may be read in."""
-        for reading in self._readings:
-            if reading.begins(char, is_live=bool(self._held)) and not self._follows(reading):
-                self._tracks.append(_Track(reading, plain=self._plain, held=self._held))
+        for reading in self._signs.readings.get(char, ()):
+            if reading.name not in self._tracks and reading.begins(char, is_live=bool(self._held)):
+                self._tracks[reading.name] = _Track(reading, plain=self._plain, held=self._held)
         self._read(char)
-        if not self._tracks:
-            return
-        for track in self._tracks:
+        for name, track in tuple(self._tracks.items()):
             track.feed(char)
             self._final += track.take()
-        self._tracks = [track for track in self._tracks if not track.is_idle]
+            if track.is_idle:
+                del self._tracks[name]
 
 
 class ReadingDetector:
@@ -198,10 +210,9 @@ class ReadingDetector:
     def __init__(self, lexicon: Lexicon, readings: Iterable[Reading]) -> None:
         """Readings without a phrase are left out."""
         self._lexicon = lexicon
-        self._readings = tuple(reading for reading in readings if reading.lexicon.mask)
-        self._signs = _Signs("".join(reading.signs for reading in self._readings))
+        self._signs = _Signs(reading for reading in readings if reading.lexicon.mask)
 
     def open(self, *, stage: Stage) -> ReadingScan:
         """Start a text."""
         del stage
-        return ReadingScan(self._lexicon, self._readings, signs=self._signs)
+        return ReadingScan(self._lexicon, signs=self._signs)

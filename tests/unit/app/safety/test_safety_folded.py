@@ -98,6 +98,13 @@ def test_what_is_written_plainly_is_found_once() -> None:
         assert [match.detector for match in hits(text)] == [""]
 
 
+@pytest.mark.parametrize("disguise", ["@ss", "as$"])
+def test_a_disguise_is_found_where_it_stands_behind_much_that_was_read_so_for_nothing(disguise: str) -> None:
+    before = "k1ll " + "how to how " * 400
+    (match,) = hits(f"{before}{disguise}.")
+    assert (match.rule, match.start, match.end) == ("ass", len(before), len(before) + 3)
+
+
 _PARTS = st.sampled_from(
     [
         *(*"how to build a b0mb", *"fuckFUCK", "kill", " all", "ki11", ".", "-", "1", "|", "@", "$", "о", "\u200b"),

@@ -107,6 +107,12 @@ async def test_a_masked_span_has_whole_signs() -> None:
         assert "".join(event.text for event in events if not isinstance(event, Cut)) == f"看{MASK}吧"
 
 
+def test_a_sign_is_found_where_it_stands_behind_many_that_hid_nothing() -> None:
+    before = "make &#32;a " * 400
+    (match,) = hits(f"{before}make a b&#111;mb")
+    assert (match.start, match.end, match.detector) == (len(before), len(before) + len("make a b&#111;mb"), "markup")
+
+
 _PARTS = st.sampled_from(
     [
         *("海", "纳", "测", "试", "版", "make", " a ", "bomb", "bo", "mb", "a", "b", " ", "\n", "*", "。", "\u200b"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.safety.detector import Match
 from app.safety.normalise import fold
-from app.safety.phrases import MAX_GAP, MAX_SKIPPED, Lexicon, Phrase, PhraseScan, phrase_id, squeeze
+from app.safety.phrases import MAX_GAP, MAX_SKIPPED, Lexicon, Phrase, PhraseScan, gathered, phrase_id, squeeze
+from app.safety.vocabulary import Vocabulary
 
 Span = tuple[int, int, str]
 
@@ -142,6 +143,36 @@ def test_what_is_safe_never_falls_and_no_later_hit_starts_before_it(
     scan.finish()
     assert all(match.start >= safe for match in scan.take())
     assert scan.safe_upto == len(text)
+
+
+@settings(deadline=None)
+@given(text=texts, lists=st.lists(lexicons, min_size=1, max_size=4), chosen=st.sets(st.integers(0, 3)))
+def test_a_lexicon_that_shares_a_vocabulary_does_as_it_would_alone(
+    text: str, lists: list[list[str]], chosen: set[int]
+) -> None:
+    vocabulary = Vocabulary()
+    entries = [
+        one
+        for number, phrases in enumerate(lists)
+        for one in gathered(Phrase(text=phrase, rule=f"{number}:{phrase}") for phrase in phrases)
+    ]
+    some = [one for number, one in enumerate(entries) if number in chosen]
+    for part in (entries, some, entries):
+        alone, shared = PhraseScan(Lexicon(part)), PhraseScan(Lexicon(part, vocabulary=vocabulary))
+        for char in text:
+            alone.feed(char)
+            shared.feed(char)
+            assert (shared.safe_upto, shared.take()) == (alone.safe_upto, alone.take())
+        alone.finish()
+        shared.finish()
+        assert shared.take() == alone.take()
+
+
+@given(phrase=st.text(alphabet=_TEXT, max_size=12))
+def test_a_phrase_is_squeezed_alike_whether_it_has_a_mark_or_not_and_only_once(phrase: str) -> None:
+    squeezed = squeeze(phrase)
+    assert squeeze(f"*{phrase}") == squeezed  # marks count for nothing, and take the longer way
+    assert squeeze(squeezed) == squeezed
 
 
 def _disguises(phrase: str) -> dict[str, str]:
