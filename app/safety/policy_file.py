@@ -19,7 +19,6 @@
     [[lists]]                                            # a list may also stand here
     name = "competitors"
     category = "advertising"
-    class = "A3.b"                                       # the class of GB/T 45654 that it counts in
     language = "en"
     phrases = ["buy at example corp"]
     allow = ["example corp's annual report"]             # excuses hits that lie within it
@@ -29,7 +28,7 @@
     homophones = true                                    # also flags other Chinese characters that sound the same
     locked = true                                        # what is laid over this neither drops nor excuses it
     shadow = true                                        # on trial: recorded, nothing else
-    class = "A3.e"                                       # of app.safety.taxonomy, for `haina safety lexicon stats`
+    class = "A3.e"                                       # the class of GB/T 45654 that it counts in
     review_by = 2027-06-30                               # `haina safety lexicon check` reminds
     short_ok = ["广告"]                                  # Chinese phrases of two characters that were looked at
     redundant_ok = ["buy at example corp now"]           # phrases that hold another one, and are wanted all the same
@@ -70,34 +69,23 @@ a class decides), and a list's category is its class – unless a rule speaks of
 which is of A4.a, can be handed to a person and the rest of A4.a not.
 """
 
-import re
-import tomllib
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from datetime import date as Date  # noqa: N812 — a key is called date
-from functools import cached_property
-from itertools import pairwise, product
-from math import prod
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
-from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import Final
 
 from app.domain.errors import InvalidPolicy
 from app.domain.models import now
 from app.domain.verdicts import Action, Stage
 from app.safety.answers import Answer
-from app.safety.guards.spec import OTHER, GuardKind, GuardMode, GuardSpec, OnError
+from app.safety.guards.spec import GuardSpec
 from app.safety.phrases import squeeze
 from app.safety.policy import (
     TEST_LISTS,
     Layer,
     PhraseList,
     Policy,
-    Record,
     Rule,
     guarded,
     in_classes,
@@ -105,9 +93,11 @@ from app.safety.policy import (
     make_policy,
     weakened,
 )
+from app.safety.policy_source import Source
+from app.safety.policy_tables import ListFile, PolicyTable
 from app.safety.replies import Reply
 from app.safety.taxonomy import CATEGORIES, CLASSES, GROUPS, expanded, is_class
-from app.safety.wording_tables import AnswerTable, ReplyTable, WordingFile
+from app.safety.wording_tables import WordingFile
 
 _BUILTIN_POLICIES: Final = Path(__file__).parent / "policies"
 BUILTIN_POLICY: Final = _BUILTIN_POLICIES / "general.toml"
@@ -117,50 +107,12 @@ _MAX_LAYERS: Final = 8
 _BUILTIN_LISTS: Final = Path(__file__).parent / "lists"
 MAX_PHRASE_LENGTH: Final = 200
 """Folded characters; bounds what is held back."""
-
 _DETECTED: Final = frozenset({"test", "personal_data", "jailbreak"})
 """Categories that are found without a list."""
-_PERMISSIONS: Final = frozenset({"short_ok", "redundant_ok"})
 _KNOWN: Final = frozenset(
     {*CATEGORIES, *(one.category for one in CLASSES.values()), *(group.lower() for group in GROUPS)}
 )
 """Categories that something may be said of, whether this policy finds them or not."""
-MAX_ALTERNATIVES: Final = 1000
-"""Phrases that a pattern may stand for."""
-
-
-def alternatives(pattern: str) -> list[str]:
-    """Return the phrases that a pattern stands for: one of each `(this|or that|)`.
-
-    Raises ValueError where a bracket is left open, within another or alone, or where there are too many.
-    """
-    parts = re.split(r"\(([^()]*)\)", pattern)
-    if any(char in part for part in parts[::2] for char in "()"):
-        raise ValueError("brackets do not match; alternatives stand in ( | ), one level deep")
-    choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
-    if prod(map(len, choices)) > MAX_ALTERNATIVES:
-        raise ValueError(f"stands for more than {MAX_ALTERNATIVES} phrases")
-    return ["".join(choice) for choice in product(*choices)]
-
-
-def _checked(pattern: str) -> str:
-    alternatives(pattern)
-    return pattern
-
-
-def _known_class(name: str) -> str:
-    if name not in CLASSES:
-        raise ValueError(f"there is no such class; there are {', '.join(CLASSES)}")
-    return name
-
-
-_Pattern = Annotated[str, AfterValidator(_checked)]
-_ClassName = Annotated[str, AfterValidator(_known_class)]
-_Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-_Category = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
-_CategoryOrNone = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*)?$", max_length=64)]
-_ActionName = Literal["allow", "flag", "mask", "refuse", "handoff"]
-_Language = Literal["en", "zh", "any"]
 
 
 def load_policy(path: Path | None = None, *, today: Date | None = None) -> Policy:
@@ -176,7 +128,7 @@ def read_list(path: Path, *, today: Date | None = None) -> PhraseList:
 
     Raises InvalidPolicy.
     """
-    return _list_of(_Source.of_file(path), today=today)
+    return _list_of(Source.of_file(path), today=today)
 
 
 class PolicyFile:
@@ -218,9 +170,9 @@ class PolicyFile:
         """Whether one of the files, or the day, is not as it was when the policy was read last. Never raises."""
         return self._day != now().date() or any(_look(path) != before for path, before in self._looks.items())
 
-    def _open(self, path: Path) -> "_Source":
+    def _open(self, path: Path) -> "Source":
         self._looks[path] = _look(path)
-        return _Source.of_file(path)
+        return Source.of_file(path)
 
 
 def _look(path: Path) -> tuple[int, int] | None:
@@ -236,7 +188,7 @@ def lay_over(base: Policy, text: str, *, name: str) -> Policy:
 
     Raises InvalidPolicy.
     """
-    return _Loader(_Source(name, text), folder=None).load(over=base)
+    return _Loader(Source(name, text), folder=None).load(over=base)
 
 
 def builtin_list(name: str) -> Path:
@@ -261,330 +213,10 @@ def policy_path(name: str) -> Path | None:
     raise InvalidPolicy(f"there is no policy {name}; there are {', '.join(map(_BUILTIN.__add__, sorted(files)))}")
 
 
-def unique(phrases: Iterable[str]) -> Iterator[str]:
-    """Yield phrases, the first of those that count as the same."""
-    seen: set[str] = set()
-    for phrase in phrases:
-        squeezed = squeeze(phrase)
-        if squeezed not in seen:
-            seen.add(squeezed)
-            yield phrase
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _RuleTable(_Table):
-    category: _Category
-    stages: Annotated[list[Stage], Field(min_length=1)]
-    action: _ActionName
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    locked: bool = False
-    shadow: bool = False
-    unmask: bool = False
-
-    @model_validator(mode="after")
-    def _is_one_or_the_other(self) -> Self:
-        if self.locked and self.shadow:
-            raise ValueError("a rule on trial decides nothing, so it cannot be locked")
-        if self.unmask and self.action != "mask":
-            raise ValueError(f"unmask: goes with action = mask, not with {self.action}")
-        if self.unmask and Stage.INPUT not in self.stages:
-            raise ValueError("unmask: is about questions, so input must be among the stages")
-        if self.unmask and self.shadow:
-            raise ValueError("unmask: a rule on trial masks nothing")
-        return self
-
-    def rule(self) -> Rule:
-        return Rule(
-            category=self.category,
-            stages=frozenset(self.stages),
-            action=Action[self.action.upper()],
-            threshold=self.threshold,
-            is_locked=self.locked,
-            is_shadow=self.shadow,
-            is_unmasked=self.unmask,
-        )
-
-
-class _EntryTable(_Table):
-    text: str
-    added: Date
-    by: Annotated[str, Field(min_length=1)]
-    source: str = ""
-    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
-    expires: Date | None = None
-    note: str = ""
-
-    def record(self) -> Record:
-        return Record(
-            text=self.text,
-            added=self.added,
-            by=self.by,
-            source=self.source,
-            safety_class=self.safety_class or "",
-            expires=self.expires,
-            note=self.note,
-        )
-
-
-class _ListTable(_Table):
-    name: _Name
-    category: _Category | None = None
-    language: _Language
-    phrases: list[str] = []
-    patterns: list[_Pattern] = []
-    allow: list[str] = []
-    action: _ActionName | None = None
-    firm: bool = False
-    score: Annotated[float, Field(ge=0, le=1)] = 1.0
-    fold: bool = False
-    homophones: bool = False
-    locked: bool = False
-    shadow: bool = False
-    source: str = ""
-    date: Date | None = None
-    reviewer: str = ""
-    review_by: Date | None = None
-    safety_class: Annotated[_ClassName | None, Field(alias="class")] = None
-    short_ok: list[str] = []
-    redundant_ok: list[str] = []
-    entries: list[_EntryTable] = []
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> Self:
-        if not self.phrases and not self.patterns and not self.allow and not self.entries:
-            raise ValueError("the list is empty")
-        has_phrases = self.phrases or self.patterns or self.entries
-        if has_phrases and self.category is None and self.safety_class is None:
-            raise ValueError("a list of phrases needs a category")
-        return self
-
-    def phrase_list(self, *, today: Date | None) -> PhraseList:
-        now = today or datetime.now(tz=UTC).date()
-        records = tuple(entry.record() for entry in self.entries)
-        lasting = (record.text for record in records if not record.is_expired(today=now))
-        made = unique(text for pattern in self.patterns for text in alternatives(pattern))
-        own_class = CLASSES[self.safety_class] if self.safety_class else None
-        return PhraseList(
-            name=self.name,
-            category=self.category or (own_class.category if own_class else None),
-            language=self.language,
-            phrases=(*self.phrases, *lasting, *made),
-            allowed=tuple(self.allow),
-            action=Action[self.action.upper()] if self.action else None,
-            is_firm=self.firm,
-            score=self.score,
-            is_folded=self.fold,
-            has_homophones=self.homophones,
-            source=self.source,
-            reviewed_on=self.date,
-            reviewer=self.reviewer,
-            is_locked=self.locked,
-            is_shadow=self.shadow,
-            review_by=self.review_by,
-            safety_class=self.safety_class or "",
-            records=records,
-            patterns=tuple(self.patterns),
-            short_ok=tuple(self.short_ok),
-            redundant_ok=tuple(self.redundant_ok),
-        )
-
-
-class _ListFile(_ListTable):
-    source: Annotated[str, Field(min_length=1)]
-    date: Date
-    reviewer: Annotated[str, Field(min_length=1)]
-
-
-class _GuardTable(_Table):
-    name: _Name
-    kind: GuardKind
-    url: str
-    model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
-    stages: Annotated[list[Stage], Field(min_length=1)] = [Stage.INPUT, Stage.OUTPUT]
-    mode: GuardMode = "strict"
-    on_error: OnError = "refuse"
-    input_budget_s: Annotated[float, Field(gt=0, le=60)] = 2.0
-    window_budget_s: Annotated[float, Field(gt=0, le=60)] = 1.0
-    categories: dict[Annotated[str, Field(min_length=1, max_length=100)], _CategoryOrNone] = {}
-    instructions: list[Annotated[str, Field(min_length=1, max_length=500)]] = []
-    api_key_file: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _is_sound(self) -> Self:
-        if reason := fault_in_address(self.url):
-            raise ValueError(reason)
-        if self.categories.get(OTHER) == "":
-            raise ValueError(f'categories: "{OTHER}" stands for labels that nobody knows; they cannot be harmless')
-        if self.instructions and self.kind not in {"shieldlm", "judge"}:
-            raise ValueError(f"instructions: a {self.kind} takes none")
-        return self
-
-    def spec(self, *, folder: Path) -> GuardSpec:
-        return GuardSpec(
-            name=self.name,
-            kind=self.kind,
-            url=self.url,
-            model=self.model,
-            stages=frozenset(self.stages),
-            mode=self.mode,
-            on_error=self.on_error,
-            input_budget_s=self.input_budget_s,
-            window_budget_s=self.window_budget_s,
-            categories=tuple(self.categories.items()),
-            instructions=tuple(self.instructions),
-            api_key_file=folder / self.api_key_file if self.api_key_file else None,
-        )
-
-
-def fault_in_address(url: str) -> str:
-    """Return what is wrong with a guard's address; nothing where it is `http(s)://HOST[:PORT]/v1`."""
-    try:
-        parts = urlsplit(url)
-        is_whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none
-        is_whole = False
-    if not is_whole or not url.isprintable() or " " in url:
-        return "url: a guard's address is http://HOST:PORT/v1 or https://HOST/v1"
-    if parts.username or parts.password:
-        return "url: a key does not stand in a policy; api_key_file names the file that holds it"
-    return ""
-
-
-class _PolicyFile(_Table):
-    name: _Name
-    base: str = ""
-    without: list[str] = []
-    files: list[str] = []
-    by_class: bool = False
-    rules: list[_RuleTable] = []
-    lists: list[_ListTable] = []
-    wording: list[str] = []
-    replies: list[ReplyTable] = []
-    answers: list[AnswerTable] = []
-    guards: list[_GuardTable] = []
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-class _Source:
-    """A file that is being read, and where in it things stand."""
-
-    def __init__(self, name: str, text: str, *, path: Path | None = None) -> None:
-        self.path = path
-        self.name = name
-        self.text = text
-        self.lines = self.text.splitlines()
-
-    @classmethod
-    def of_file(cls, path: Path) -> "_Source":
-        """Read a file. Raises InvalidPolicy."""
-        try:
-            return cls(path.name, path.read_text(encoding="utf-8-sig"), path=path)
-        except FileNotFoundError:
-            raise InvalidPolicy(f"{path}: there is no such file") from None
-        except UnicodeDecodeError:
-            raise InvalidPolicy(f"{path}: not UTF-8") from None
-        except OSError as error:
-            raise InvalidPolicy(f"{path}: {error.strerror}") from error
-
-    def at(self, reason: str, *, line: int | None = None) -> str:
-        """Return a fault, with its line where one is known."""
-        return f"{self.name}:{line}: {reason}" if line else f"{self.name}: {reason}"
-
-    def line_of_table(self, name: str, *, number: int, after: int = 0) -> int:
-        """Return the line of the `number`th `[[name]]` after a line, from 0; 0 where it is not written so."""
-        headers = [n for n, header in self._headers if n > after and header == f"[[{name}]]"]
-        return headers[number] if number < len(headers) else 0
-
-    def place_of(self, table: str, *, number: int) -> str:
-        """Return where a table stands, as a fault begins."""
-        line = self.line_of_table(table, number=number)
-        return f"{self.name}:{line}" if line else self.name
-
-    @cached_property
-    def _headers(self) -> Sequence[tuple[int, str]]:
-        """Return the lines on which tables begin, and how."""
-        headers = ((n, line.split("#")[0].strip()) for n, line in enumerate(self.lines, 1) if "[[" in line)
-        return [(n, header) for n, header in headers if header.startswith("[[")]
-
-    def line_of_key(self, key: str, *, after: int = 0) -> int | None:
-        """Return the first line after another that sets a key."""
-        for n, line in enumerate(self.lines[after:], after + 1):
-            if line.replace("#", "").split("=")[0].split(":")[0].strip().strip('"') == key:
-                return n
-        return None
-
-    def line_of_phrase(self, phrase: str, *, occurrence: int, after: int = 0) -> int | None:
-        """Return the line on which a phrase is written for the nth time, from 0."""
-        lines = self._lines_of.get(phrase, [])
-        found = lines[bisect_right(lines, after) :]
-        return found[min(occurrence, len(found) - 1)] if found else None
-
-    @cached_property
-    def _lines_of(self) -> Mapping[str, Sequence[int]]:
-        """Return the lines on which each string, or line without a sign before it, is written."""
-        lines: dict[str, list[int]] = {}
-        for number, line in enumerate(self.lines, 1):
-            for text in (*re.findall(r'"([^"]*)"', line), line.strip().removeprefix("+").strip()):
-                lines.setdefault(text, []).append(number)
-        return lines
-
-    def toml(self) -> dict[str, object]:
-        """Parse."""
-        try:
-            return tomllib.loads(self.text)
-        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-            raise InvalidPolicy(self.at(str(error))) from None
-
-    def list_text(self) -> dict[str, object]:
-        """Parse a `.txt`: `# key: value` lines, then phrases, `+` before the allowed ones."""
-        table: dict[str, str | list[str]] = {}
-        phrases: list[str] = []
-        allowed: list[str] = []
-        for line in (line.strip() for line in self.lines):
-            if line.startswith("#") and ":" in line and not phrases and not allowed:
-                key, _, value = line[1:].partition(":")
-                words = [word.strip() for word in value.split(",")]
-                table[key.strip()] = words if key.strip() in _PERMISSIONS else value.strip()
-            elif line.startswith("+"):
-                allowed.append(line[1:].strip())
-            elif line and not line.startswith("#"):
-                phrases.append(line)
-        return {**table, "phrases": phrases, "allow": allowed}
-
-    def read(self, model: type[_Model], table: Mapping[str, object]) -> _Model:
-        """Return the typed content. Raises InvalidPolicy with every fault."""
-        try:
-            return model.model_validate(table)
-        except ValidationError as error:
-            raise InvalidPolicy(
-                *(self._describe(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
-            ) from None
-
-    def _describe(self, place: tuple[int | str, ...], kind: str, message: str) -> str:
-        """Turn pydantic's path to a value (`rules`, 2, `action`) into a line and words. The value is not repeated."""
-        words = {"extra_forbidden": "there is no such key", "missing": "is required"}.get(kind)
-        reason = words or message.removeprefix("Value error, ")
-        numbered = [(name, index) for name, index in pairwise(place) if isinstance(index, int)]
-        keys = [part for part in place if isinstance(part, str)]
-        after = 0
-        if numbered and numbered[0][0] in {"rules", "lists", "entries", "replies", "answers", "guards"}:
-            after = self.line_of_table(str(numbered[0][0]), number=numbered[0][1])
-        for name, number in numbered[1:]:
-            after = self.line_of_table(f"lists.{name}", number=number, after=after) or after
-        line = self.line_of_key(keys[-1], after=after) if keys and kind != "missing" else None
-        where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
-        return self.at(f"{where}: {reason}" if where else reason, line=line or after or None)
-
-
-def _list_of(source: _Source, *, today: Date | None) -> PhraseList:
+def _list_of(source: Source, *, today: Date | None) -> PhraseList:
     is_plain = source.path is not None and source.path.suffix == ".txt"
     table = source.list_text() if is_plain else source.toml()
-    return replace(source.read(_ListFile, table).phrase_list(today=today), path=source.path)
+    return replace(source.read(ListFile, table).phrase_list(today=today), path=source.path)
 
 
 class _Loader:
@@ -592,11 +224,11 @@ class _Loader:
 
     def __init__(
         self,
-        source: _Source,
+        source: Source,
         *,
         folder: Path | None,
         above: int = 0,
-        open_file: Callable[[Path], _Source] = _Source.of_file,
+        open_file: Callable[[Path], Source] = Source.of_file,
         today: Date | None = None,
     ) -> None:
         """`folder` is where files are looked for, None where there are only the shipped ones; `above` counts layers."""
@@ -612,7 +244,7 @@ class _Loader:
         table = source.toml()
         if over is not None:
             table.setdefault("name", source.name)
-        document = source.read(_PolicyFile, table)
+        document = source.read(PolicyTable, table)
         base = self._base(document, over=over)
         rules = [table.rule() for table in document.rules]
         lists = [self._read_list(name) for name in document.files]
@@ -658,7 +290,7 @@ class _Loader:
             guards=layer.guards,
         )
 
-    def _base(self, document: _PolicyFile, *, over: Policy | None) -> Policy | None:
+    def _base(self, document: PolicyTable, *, over: Policy | None) -> Policy | None:
         """Return what the layer is laid over; None where it stands alone."""
         source = self._source
         if over is not None:
@@ -693,11 +325,11 @@ class _Loader:
             reason = f"{kind} {name}: only shipped ones can be named here, as builtin:NAME"
         raise InvalidPolicy(self._source.at(reason, line=self._source.line_of_phrase(name, occurrence=0)))
 
-    def _read_wording(self, document: _PolicyFile, *, is_bottom: bool) -> tuple[list[Reply], list[Answer]]:
+    def _read_wording(self, document: PolicyTable, *, is_bottom: bool) -> tuple[list[Reply], list[Answer]]:
         """Return those of the layer and of the files that it names; at the bottom the shipped replies too."""
         source = self._source
-        shipped = _Source.of_file(_BUILTIN_WORDING / "replies.toml")
-        parts: list[tuple[_Source, _PolicyFile | WordingFile]] = [(source, document)]
+        shipped = Source.of_file(_BUILTIN_WORDING / "replies.toml")
+        parts: list[tuple[Source, PolicyTable | WordingFile]] = [(source, document)]
         for name in document.wording:
             other = self._open(self._file(name, shipped=_BUILTIN_WORDING, kind="wording"))
             parts.append((other, other.read(WordingFile, other.toml())))
@@ -791,7 +423,7 @@ class _Loader:
                     source.at(f"list {phrase_list.name}: no rule speaks of the category {phrase_list.category}")
                 )
 
-    def _guards(self, document: _PolicyFile, *, base: Policy | None) -> tuple[GuardSpec, ...]:
+    def _guards(self, document: PolicyTable, *, base: Policy | None) -> tuple[GuardSpec, ...]:
         """Return the layer's guards; a name that is taken, or a key that cannot be read, is a fault."""
         source = self._source
         if document.guards and self._folder is None:
@@ -852,7 +484,7 @@ class _Loader:
                 reason = f"list {name} is locked below; it can be neither left out nor replaced"
             self._faults.append(source.at(reason, line=line or None))
 
-    def _check_phrases(self, phrase_list: PhraseList, *, source: _Source, after: int = 0) -> None:
+    def _check_phrases(self, phrase_list: PhraseList, *, source: Source, after: int = 0) -> None:
         seen: dict[str, int] = {}
         spelled: dict[str, int] = {}
         every = (*phrase_list.phrases, *phrase_list.allowed)

@@ -10,7 +10,7 @@ from typing import Final
 
 from app.safety.phrases import squeeze
 from app.safety.policy import PhraseList, Record
-from app.safety.policy_file import alternatives, unique
+from app.safety.policy_tables import alternatives, unique
 
 _STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
 _ASIDE: Final = re.compile(r"\s*(name|category|language|source|reviewer|by|note|class|short_ok|redundant_ok)\s*=")
