@@ -207,6 +207,21 @@ def test_only_customs_makes_what_leaves() -> None:
     assert makers == {"app/services/outgoing.py"}
 
 
+def test_only_the_way_to_its_owner_makes_and_takes_own_text() -> None:
+    root = Path(__file__).resolve().parents[2]
+    named = {
+        (path.relative_to(root).as_posix(), found)
+        for package in ("app", "ui", "storage", "prompts")
+        for path in (root / package).rglob("*.py")
+        for found in re.findall(r"\bOwnText\(|\bOwnText\b|\.unmask\(", path.read_text(encoding="utf-8"))
+    }
+    made = "app/domain/own_text.py"
+    assert named == {
+        (made, "OwnText("), (made, "OwnText"), (made, ".unmask("), ("app/web/drawing.py", "OwnText"),
+        ("app/web/turn_stream.py", ".unmask("), ("app/web/openai_api.py", ".unmask("),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("path", OUTSIDE)
 async def test_what_should_never_have_been_stored_does_not_leave(path: str) -> None:
     entrance = await make_entrance("fine", f"so {BAD}", f"{BAD}?", "good &#104;aina-blocked-test-phrase", title=BAD)
