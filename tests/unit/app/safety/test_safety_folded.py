@@ -5,7 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.verdicts import Stage
@@ -16,6 +16,7 @@ from app.safety.phrases import Lexicon, Phrase
 from app.safety.policy_file import load_policy
 from app.safety.readings import ReadingDetector
 from prompts import library
+from tests.fakes.invariants import invariant
 from tests.fakes.scans import read_slowly
 
 _XSTEST = Path(__file__).parents[5] / "shared" / "safety" / "eval" / "xstest_v2_prompts.csv"
@@ -127,7 +128,7 @@ _PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@invariant
 @given(parts=st.lists(_PARTS, max_size=16), data=st.data())
 def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
     parts: list[str], data: st.DataObject
@@ -142,7 +143,7 @@ def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
     assert sorted(found, key=key) == sorted(hits(*pieces), key=key)
 
 
-@settings(deadline=None, max_examples=300)
+@invariant
 @given(parts=st.lists(_PARTS, max_size=16))
 def test_a_reading_that_follows_only_where_it_must_finds_what_one_finds_that_always_follows(parts: list[str]) -> None:
     class Eager(FoldedReading):

@@ -4,10 +4,11 @@ import json
 import pickle
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -33,11 +34,12 @@ from app.safety.personal_data import TEST_NUMBER, PersonalDataDetector
 from app.safety.phrases import Lexicon, Phrase, PhraseScan, squeeze
 from app.safety.policy import PhraseList, Policy, Rule, make_policy
 from app.safety.readings import ReadingDetector
+from tests.fakes.invariants import EXAMPLES, invariant
 
 _ROOT = Path(__file__).parents[4]
 
 _ACTIONS = {"bad": Action.REFUSE, "odd": Action.FLAG, "secret": Action.MASK, "grave": Action.HANDOFF}
-_phrases = st.from_regex(r"[海纳黄片ab1]{2,4}", fullmatch=True)
+_phrases = st.text(alphabet="海纳黄片ab1", min_size=2, max_size=4)
 texts = st.lists(
     st.one_of(st.text(alphabet="海纳黄片ab1 -*。\u200b█", max_size=6), st.just(TEST_NUMBER), _phrases), max_size=12
 ).map("".join)
@@ -48,23 +50,33 @@ def written(phrases: Iterable[Phrase]) -> ReadingDetector:
     return ReadingDetector(Lexicon(phrases), [])
 
 
-@st.composite
-def policies(draw: st.DrawFn, *, max_allowed: int = 1) -> Policy:
+@lru_cache(maxsize=1000)
+def filter_of(number: int, max_allowed: int) -> tuple[Policy, ContentFilter]:
+    """Return the policy of a number, and its filter: making them costs more than trying a text."""
+    draw = random.Random(number)
+
+    def phrases(most: int) -> tuple[str, ...]:
+        drawn = ["".join(draw.choices("海纳黄片ab1", k=draw.randint(2, 4))) for _ in range(draw.randint(0, most))]
+        return tuple({squeeze(phrase): phrase for phrase in drawn}.values())
+
     lists = [
-        PhraseList(
-            name=category,
-            category=category,
-            language="any",
-            phrases=tuple(draw(st.lists(_phrases, max_size=3, unique_by=squeeze))),
-            allowed=tuple(draw(st.lists(_phrases, max_size=max_allowed))),
-        )
+        PhraseList(name=category, category=category, language="any", phrases=phrases(3), allowed=phrases(max_allowed))
         for category in _ACTIONS
     ]
     rules = [
         Rule(category=category, stages=frozenset(Stage), action=action)
         for category, action in {**_ACTIONS, "personal_data": Action.MASK}.items()
     ]
-    return make_policy("drawn", rules=rules, lists=lists)
+    policy = make_policy("drawn", rules=rules, lists=lists)
+    return policy, ContentFilter(policy)
+
+
+def filters(*, max_allowed: int = 1) -> st.SearchStrategy[ContentFilter]:
+    return st.integers(0, EXAMPLES // 8).map(lambda number: filter_of(number, max_allowed)[1])
+
+
+def policies(*, max_allowed: int = 1) -> st.SearchStrategy[Policy]:
+    return st.integers(0, EXAMPLES // 8).map(lambda number: filter_of(number, max_allowed)[0])
 
 
 def cut_up(text: str, choose: random.Random) -> list[str]:
@@ -95,13 +107,11 @@ def outcome(gate: StreamGate, events: Sequence[GateEvent]) -> object:
     return shown(events), masks, [(d.action, d.findings, d.category, d.is_degraded) for d in decisions], len(cuts)
 
 
-@settings(deadline=None)
-@given(policy=policies(), text=texts, choose=st.randoms(use_true_random=False))
+@invariant
+@given(guard=filters(), text=texts, choose=st.randoms(use_true_random=False))
 def test_events_and_decisions_do_not_depend_on_the_cut_of_the_stream(
-    policy: Policy, text: str, choose: random.Random
+    guard: ContentFilter, text: str, choose: random.Random
 ) -> None:
-    guard = ContentFilter(policy)
-
     async def run() -> None:
         gate = guard.open(stage=Stage.OUTPUT)
         whole = outcome(gate, await stream(gate, [text]))
@@ -149,7 +159,7 @@ class SlowScan:
         return self.scan.take()
 
 
-@settings(deadline=None)
+@invariant
 @given(policy=policies(), text=texts, window=st.integers(1, 20))
 def test_a_slow_detector_delays_and_changes_nothing(policy: Policy, text: str, window: int) -> None:
     phrases = list(policy.phrases())
@@ -178,11 +188,9 @@ async def test_what_a_quick_detector_refuses_waits_for_what_a_slow_one_masks_bef
         assert isinstance(events[-1], Cut)
 
 
-@settings(deadline=None)
-@given(policy=policies(), text=texts)
-def test_a_check_decides_as_the_stream_does(policy: Policy, text: str) -> None:
-    guard = ContentFilter(policy)
-
+@invariant
+@given(guard=filters(), text=texts)
+def test_a_check_decides_as_the_stream_does(guard: ContentFilter, text: str) -> None:
     async def run() -> tuple[Checked, StreamGate, list[GateEvent]]:
         gate = guard.open(stage=Stage.OUTPUT)
         return await guard.check(text, stage=Stage.OUTPUT), gate, await stream(gate, list(text))
@@ -207,28 +215,27 @@ def redacted(text: str, findings: Sequence[Finding]) -> str:
     return out + text[place:upto]
 
 
-@settings(deadline=None)
-@given(policy=policies(), text=texts, choose=st.randoms(use_true_random=False))
+@invariant
+@given(guard=filters(), text=texts, choose=st.randoms(use_true_random=False))
 def test_what_is_shown_is_the_text_up_to_the_refusal_with_masks_in_place(
-    policy: Policy, text: str, choose: random.Random
+    guard: ContentFilter, text: str, choose: random.Random
 ) -> None:
-    gate = ContentFilter(policy).open(stage=Stage.OUTPUT)
+    gate = guard.open(stage=Stage.OUTPUT)
     events = asyncio.run(stream(gate, cut_up(text, choose)))
     cuts = [event.decision for event in events if isinstance(event, Cut)]
     decision = cuts[0] if cuts else gate.decision
     assert shown(events) == redacted(text, decision.findings)
 
 
-@settings(deadline=None)
-@given(policy=policies(max_allowed=0), text=texts, choose=st.randoms(use_true_random=False))
-def test_what_is_shown_holds_no_refused_phrase(policy: Policy, text: str, choose: random.Random) -> None:
-    guard = ContentFilter(policy)
+@invariant
+@given(guard=filters(max_allowed=0), text=texts, choose=st.randoms(use_true_random=False))
+def test_what_is_shown_holds_no_refused_phrase(guard: ContentFilter, text: str, choose: random.Random) -> None:
     events = asyncio.run(stream(guard.open(stage=Stage.OUTPUT), cut_up(text, choose)))
     again = asyncio.run(guard.check(shown(events), stage=Stage.OUTPUT))
     assert again.text == shown(events)
 
 
-@settings(deadline=None)
+@invariant
 @given(policy=policies(), text=st.text(alphabet="海纳黄片ab1-*。xy", max_size=60))
 def test_without_findings_the_text_passes_as_it_is_and_little_is_held(policy: Policy, text: str) -> None:
     guard = ContentFilter(policy)
@@ -253,11 +260,11 @@ def test_without_findings_the_text_passes_as_it_is_and_little_is_held(policy: Po
     asyncio.run(run())
 
 
-@settings(deadline=None)
-@given(policy=policies(), text=texts, choose=st.randoms(use_true_random=False))
-def test_a_stream_ends_once_and_nothing_follows_a_cut(policy: Policy, text: str, choose: random.Random) -> None:
+@invariant
+@given(guard=filters(), text=texts, choose=st.randoms(use_true_random=False))
+def test_a_stream_ends_once_and_nothing_follows_a_cut(guard: ContentFilter, text: str, choose: random.Random) -> None:
     async def run() -> None:
-        gate = ContentFilter(policy).open(stage=Stage.OUTPUT)
+        gate = guard.open(stage=Stage.OUTPUT)
         events = await stream(gate, cut_up(text, choose))
         cuts = [place for place, event in enumerate(events) if isinstance(event, Cut)]
         assert cuts in ([], [len(events) - 1])
@@ -267,7 +274,7 @@ def test_a_stream_ends_once_and_nothing_follows_a_cut(policy: Policy, text: str,
     asyncio.run(run())
 
 
-@settings(deadline=None)
+@invariant
 @given(policy=policies(), text=texts)
 def test_the_order_of_detectors_changes_nothing(policy: Policy, text: str) -> None:
     detectors: list[Detector] = [written(policy.phrases()), PersonalDataDetector()]
@@ -336,7 +343,7 @@ class FaultyScan:
         return []
 
 
-@settings(deadline=None)
+@invariant
 @given(
     policy=policies(),
     text=texts.filter(lambda text: len(text) > 3),
@@ -500,13 +507,11 @@ def test_the_reader_of_the_source_sees_each_way_to_make_released_text(tmp_path: 
     assert _calls_that_release(path) == [1, 2]
 
 
-@settings(deadline=None)
-@given(policy=policies(), text=texts, choose=st.randoms(use_true_random=False))
+@invariant
+@given(guard=filters(), text=texts, choose=st.randoms(use_true_random=False))
 def test_what_was_heard_ends_with_what_it_was_cut_for_however_the_stream_was_cut(
-    policy: Policy, text: str, choose: random.Random
+    guard: ContentFilter, text: str, choose: random.Random
 ) -> None:
-    guard = ContentFilter(policy)
-
     async def run() -> None:
         for pieces in ([text], list(text), cut_up(text, choose)):
             gate = guard.open(stage=Stage.OUTPUT)

@@ -2,7 +2,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.verdicts import Action, Stage
@@ -13,6 +13,7 @@ from app.safety.phrases import Phrase
 from app.safety.policy import PhraseList, Rule, make_policy
 from app.safety.policy_file import load_policy
 from prompts import library
+from tests.fakes.invariants import invariant
 
 _PHRASES = [
     Phrase(text=text, rule=text, category="c", has_homophones=True) for text in ("制作炸弹", "冰毒", "测试语", "how")
@@ -56,7 +57,7 @@ def test_the_phrase_itself_what_is_allowed_and_what_is_short_are_no_hints(text: 
     assert hits(text) == []
 
 
-@settings(deadline=None)
+@invariant
 @given(
     parts=st.lists(
         st.sampled_from([*"制做作炸弹蛋榨测厕试是语雨", " ", "-", "。", "x", "\u200b", "*", "- - -"]), max_size=20

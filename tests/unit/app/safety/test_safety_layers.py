@@ -11,6 +11,7 @@ from app.domain.verdicts import Action, Checked, Stage
 from app.safety.filter import ContentFilter
 from app.safety.policy import Layer, PhraseList, Policy, Rule, layered, make_policy, weakened
 from app.safety.policy_file import lay_over, load_policy
+from tests.fakes.invariants import invariant
 
 CATEGORIES = ("drugs", "fraud", "hate")
 SCORES = (0.0, 0.2, 0.5, 0.8, 1.0)
@@ -106,6 +107,7 @@ rules = st.builds(
 layers = st.builds(Layer, name=st.sampled_from(["site", "demo", "key"]), rules=st.lists(rules, max_size=4).map(tuple))
 
 
+@invariant
 @given(below=st.lists(rules, max_size=6), above=st.lists(layers, max_size=3))
 def test_no_stack_of_layers_is_weaker_than_what_is_locked_and_the_same_stack_is_the_same_policy(
     below: Sequence[Rule], above: Sequence[Layer]
@@ -128,6 +130,7 @@ def test_no_stack_of_layers_is_weaker_than_what_is_locked_and_the_same_stack_is_
     assert again.id == policies[-1].id
 
 
+@invariant
 @given(below=st.lists(rules, max_size=6), layer=layers)
 def test_a_layer_without_a_fault_does_what_it_says(below: Sequence[Rule], layer: Layer) -> None:
     base = make_policy("base", rules=below)

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.verdicts import Action, Cut, Stage
@@ -12,6 +12,7 @@ from app.safety.normalise import MASK
 from app.safety.phrases import Lexicon, Phrase
 from app.safety.policy import PhraseList, Rule, make_policy
 from app.safety.readings import ReadingDetector
+from tests.fakes.invariants import invariant
 from tests.fakes.scans import read_slowly
 
 _PHRASES = [Phrase(text=text, rule=text) for text in ("海纳测试", "make a bomb", "ab")]
@@ -155,7 +156,7 @@ _PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@invariant
 @given(parts=st.lists(_PARTS, max_size=16), data=st.data())
 def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
     parts: list[str], data: st.DataObject

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.safety.normalise import FOLDED, MASK, Kind, Memo, classify, fold, plain
+from tests.fakes.invariants import invariant
 
 
 def test_folding_twice_changes_nothing_for_any_code_point() -> None:
@@ -65,6 +66,7 @@ def test_every_character_that_unicode_calls_ignorable_folds_to_nothing() -> None
     assert seen == []
 
 
+@invariant
 @given(st.lists(st.sampled_from(DEFAULT_IGNORABLE).flatmap(lambda span: st.integers(*span)), min_size=1, max_size=40))
 def test_no_ignorable_character_hides_a_phrase(codes: list[int]) -> None:
     phrase = "haina-blocked-test-phrase"

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.verdicts import Stage
@@ -18,6 +18,7 @@ from app.safety.personal_data import (
     is_card_number,
     is_id_number,
 )
+from tests.fakes.invariants import invariant
 from tests.fakes.scans import read_slowly
 
 Span = tuple[int, int]
@@ -335,7 +336,7 @@ _PARTS = st.sampled_from(
 )
 
 
-@settings(deadline=None)
+@invariant
 @given(parts=st.lists(_PARTS, max_size=12), stage=st.sampled_from([Stage.INPUT, Stage.OUTPUT]), data=st.data())
 def test_the_cut_changes_nothing_what_is_safe_never_falls_and_little_is_held(
     parts: list[str], stage: Stage, data: st.DataObject

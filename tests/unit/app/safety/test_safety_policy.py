@@ -360,7 +360,7 @@ def test_replies_and_answers_are_read_here_and_from_files(tmp_path: Path) -> Non
         (_ANSWER + _ANSWER, "policy.toml:7: a second answer named one"),
         (_ANSWER + 'categories = ["drogs"]\n', "policy.toml:2: nothing finds the category drogs"),
         ('wording = ["builtin:nothing"]\n', "policy.toml:2: there is no wording builtin:nothing; there are answers, r"),
-        (_LIST.replace('category = "drugs"', 'class = "A9.z"'), "policy.toml:5: lists.1.class: no class of GB/T 45654"),
+        (_LIST.replace('category = "drugs"', 'class = "A9.z"'), "policy.toml:5: lists.1.class: there is no such class"),
     ],
 )
 def test_faulty_wording_is_refused_with_the_place_and_the_reason(tmp_path: Path, text: str, expected: str) -> None:

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.verdicts import Action, Stage
@@ -10,6 +10,7 @@ from app.safety.filter import ContentFilter
 from app.safety.policy import Policy, Rule, make_policy
 from app.safety.policy_file import load_policy
 from app.safety.role_tokens import TOKENS, RoleTokenScan
+from tests.fakes.invariants import invariant
 from tests.fakes.scans import read_slowly
 
 
@@ -40,7 +41,7 @@ def test_what_is_no_mark_is_left_alone(text: str) -> None:
     assert hits(text) == []
 
 
-@settings(deadline=None)
+@invariant
 @given(
     parts=st.lists(
         st.sampled_from([*TOKENS, *"<[|/>]s", "<|im_", "start|>", "\u200b", "<<sy", "［INST", "海"]), max_size=10

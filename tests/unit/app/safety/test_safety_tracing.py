@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from app.domain.verdicts import SealedText
 from app.safety.tracing import HmacTracer, language_of
+from tests.fakes.invariants import invariant
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACER = HmacTracer("a secret of the server")
@@ -34,6 +35,7 @@ def test_a_digest_is_known_again_on_its_day_only_and_with_its_secret_only() -> N
     assert digest("海纳") != digest("海纳百川")
 
 
+@invariant
 @given(st.text(alphabet=st.characters(codec=None), max_size=40))
 def test_any_text_has_a_trace_that_does_not_hold_it(text: str) -> None:
     trace = TRACER.trace(SealedText(text), at=AT)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import AccessDenied, ContentBlocked, EvidenceSealed, InvalidInput, NotFound, StorageFull
@@ -18,6 +18,7 @@ from app.safety.evidence_box import AesBox
 from app.services.chat import ApiQuestion
 from app.services.evidence import EvidenceDesk, EvidenceMode
 from tests.fakes.house import House, make_house
+from tests.fakes.invariants import invariant
 from tests.fakes.memory_storage import MemoryStorage
 from tests.fakes.sweets import FLAGGED, HANDED_OVER, REFUSED, sweets
 
@@ -146,7 +147,7 @@ async def test_an_answer_that_the_full_disk_refused_is_recorded_later() -> None:
     assert list((await kept(house)).values()) == [REFUSED]
 
 
-@settings(deadline=None, max_examples=40)
+@invariant
 @given(secret=st.text(alphabet="海纳百川有容乃大abcdefgh ", min_size=8, max_size=30))
 def test_no_row_no_repr_and_no_line_of_the_log_holds_the_text(secret: str) -> None:
     async def run() -> tuple[MemoryStorage, str]:

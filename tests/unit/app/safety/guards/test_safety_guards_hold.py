@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.generation import ChatMessage
@@ -29,6 +29,7 @@ from tests.fakes.guards import (
     guarded_policy,
     posts_of,
 )
+from tests.fakes.invariants import invariant
 
 _BLOCKED = "haina-blocked-test-phrase"
 _FLAGGED = "haina-flagged-test-phrase"
@@ -87,7 +88,7 @@ def two_guards(choose: random.Random) -> tuple[ContentFilter, FakeGuard, FakeGua
     return ContentFilter(policy, detectors=DETECTORS, posts=posts), first, second
 
 
-@settings(deadline=None)
+@invariant
 @given(text=texts, choose=st.integers(0, 1 << 30).map(random.Random))
 def test_neither_the_cut_of_a_stream_nor_the_pace_of_its_guards_changes_what_is_shown_and_decided(
     text: str, choose: random.Random
@@ -110,7 +111,7 @@ def test_neither_the_cut_of_a_stream_nor_the_pace_of_its_guards_changes_what_is_
     asyncio.run(run())
 
 
-@settings(deadline=None)
+@invariant
 @given(text=texts, choose=st.integers(0, 1 << 30).map(random.Random))
 def test_nothing_is_shown_beyond_the_last_window_that_every_guard_let_pass(text: str, choose: random.Random) -> None:
     async def run() -> None:
@@ -131,7 +132,7 @@ def test_nothing_is_shown_beyond_the_last_window_that_every_guard_let_pass(text:
     asyncio.run(run())
 
 
-@settings(deadline=None)
+@invariant
 @given(
     text=texts,
     choose=st.integers(0, 1 << 30).map(random.Random),
@@ -161,7 +162,7 @@ def test_where_a_guard_dies_in_the_middle_the_stream_is_cut_and_shows_the_beginn
         assert failed[-1].decision.category == "unavailable"
 
 
-@settings(deadline=None)
+@invariant
 @given(text=texts, choose=st.integers(0, 1 << 30).map(random.Random))
 def test_without_a_verdict_that_matters_the_text_comes_out_as_it_would_without_guards(
     text: str, choose: random.Random
@@ -386,6 +387,7 @@ async def test_a_very_long_question_is_judged_in_parts_that_overlap() -> None:
     assert (await one_guard(FakeGuard()).check(UNSAFE + text, stage=Stage.INPUT)).text is None
 
 
+@invariant
 @given(text=st.text(alphabet="海纳。.! \nab", max_size=1500), choose=st.integers(0, 1 << 30).map(random.Random))
 def test_windows_end_where_the_text_says(text: str, choose: random.Random) -> None:
     whole = Windows().feed(text)
