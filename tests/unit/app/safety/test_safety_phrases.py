@@ -155,7 +155,7 @@ def test_what_is_safe_never_falls_and_no_later_hit_starts_before_it(
     assert scan.safe_upto == len(text)
 
 
-@settings(deadline=None)
+@invariant
 @given(text=texts, lists=st.lists(lexicons, min_size=1, max_size=4), chosen=st.sets(st.integers(0, 3)))
 def test_a_lexicon_that_shares_a_vocabulary_does_as_it_would_alone(
     text: str, lists: list[list[str]], chosen: set[int]
