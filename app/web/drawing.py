@@ -234,9 +234,13 @@ def in_language(words: Mapping[str, str], language: Language) -> str:
 
 
 def _review_of(message: Message, reviews: Mapping[str, Review], language: Language) -> dict[str, object] | None:
-    """Return the review of a refused question or answer; a failure of the filter has none."""
+    """Return the review of a refused question or answer; a failure of the filter has none.
+
+    What stands in the place of an answer to a refused question has none either: the question has it.
+    """
     decision_id = str(message.error_data.get("decision_id", ""))
-    is_judged = message.role is Role.USER or message.error_code == ContentBlocked.code
+    is_answer_judged = message.receipt is not None and message.error_code == ContentBlocked.code
+    is_judged = message.role is Role.USER or is_answer_judged
     if message.state is not MessageState.BLOCKED or not is_judged or not decision_id:
         return None
     return review(decision_id, reviews.get(decision_id)) | {"pause": pause(message, language)}
