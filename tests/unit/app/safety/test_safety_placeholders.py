@@ -67,13 +67,14 @@ def test_what_another_rule_a_list_or_the_program_masks_stays_masked() -> None:
     assert checked(TEST_NUMBER).text == MASK
     lists = [
         PhraseList(name="own", category="personal_data", language="en", phrases=("red fox",), action=Action.MASK),
-        PhraseList(name="other", category="secret", language="en", phrases=("fox 13812345678 den",)),
+        PhraseList(name="other", category="secret", language="en", phrases=("fox 13812345678 den", "cn house")),
     ]
     rules = [RETURNING, Rule(category="secret", stages=frozenset(Stage), action=Action.MASK)]
     both = ContentFilter(make_policy("both", rules=rules, lists=lists))
     assert checked(f"a red fox, {PHONE}", content_filter=both).text == f"a {MASK}, ⟦█1⟧"
     assert checked(f"a fox {PHONE} den", content_filter=both).text == f"a {MASK}"  # they overlap
     assert checked(f"a fox {PHONE} den", content_filter=both).masks == {}
+    assert checked(f"a {MAIL} house", content_filter=both).text == f"a {MASK}"
 
 
 def test_the_filter_and_the_normaliser_leave_a_placeholder_alone() -> None:
