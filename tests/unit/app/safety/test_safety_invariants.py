@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from app.domain.errors import SafetyUnavailable
 from app.domain.verdicts import Action, Cut, ReleasedText, Stage
 from app.safety.assessment.obfuscation import KINDS, refused_phrases
-from app.safety.detector import Detector, Scan
+from app.safety.detector import Detector, Match, Scan
 from app.safety.filter import ContentFilter
-from app.safety.guards.verdict import GuardFailure
+from app.safety.guards.verdict import GuardFailure, Label
 from app.safety.normalise import fold
 from app.safety.personal_data import TEST_NUMBER
 from app.safety.policy import PhraseList, Rule, make_policy
@@ -84,14 +84,14 @@ class RaisingScan:
     def safe_upto(self) -> int:
         return len(self.text)
 
-    def take(self) -> Sequence[object]:
+    def take(self) -> Sequence[Match]:
         return []
 
 
 class Quoting(FakeGuard):
     """A guard whose failures quote what it was asked."""
 
-    async def _judged(self, text: str) -> Sequence[object]:  # type: ignore[override]
+    async def _judged(self, text: str) -> Sequence[Label]:
         if DEAD in text:
             raise RuntimeError(text)
         if "丙丙" in text:
@@ -126,7 +126,7 @@ _SECRETS = st.text("甲乙丙丁戊己庚辛壬癸∀∃∂∇∑∏", min_size=
 _OWN = PhraseList(name="own", category="own", language="any", phrases=("甲乙",))
 _RULE = Rule(category="own", stages=frozenset(Stage), action=Action.REFUSE)
 _PLAIN = ContentFilter(make_policy("own", rules=[_RULE], lists=[_OWN]))
-_RAISING: list[Detector] = [Raising()]  # type: ignore[list-item]
+_RAISING: list[Detector] = [Raising()]
 _FAILING = ContentFilter(make_policy("own"), detectors=_RAISING)
 _DETECTORS = _PLAIN.detectors(stage=Stage.OUTPUT)
 _PLANTS = st.sampled_from(["", TEST_NUMBER, "haina-blocked-test-phrase", "haina-flagged-test-phrase", UNSAFE, DEAD])
