@@ -16,7 +16,7 @@ from app.domain.verdicts import Action, Cut, ReleasedText, Stage
 from app.safety.assessment.obfuscation import KINDS, refused_phrases
 from app.safety.detector import Detector, Match, Scan
 from app.safety.filter import ContentFilter
-from app.safety.guards.verdict import GuardFailure
+from app.safety.guards.verdict import GuardFailure, Label
 from app.safety.normalise import fold
 from app.safety.personal_data import TEST_NUMBER
 from app.safety.policy import PhraseList, Rule, make_policy
@@ -91,7 +91,7 @@ class RaisingScan:
 class Quoting(FakeGuard):
     """A guard whose failures quote what it was asked."""
 
-    async def _judged(self, text: str) -> Sequence[object]:  # type: ignore[override]
+    async def _judged(self, text: str) -> Sequence[Label]:
         if DEAD in text:
             raise RuntimeError(text)
         if "丙丙" in text:
