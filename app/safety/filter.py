@@ -88,8 +88,8 @@ class ContentFilter:
         return await check(self._gate(stage, context=context, with_guards=with_guards), text=text)
 
     def check_at_once(self, text: str, *, stage: Stage) -> Checked:
-        """Judge a short text, such as one that comes with the policy, without a loop. Never raises."""
-        return check_at_once(self.open(stage=stage), text=text)
+        """Judge a short text, such as one that comes with the policy, without a loop and guards. Never raises."""
+        return check_at_once(self._gate(stage, with_guards=False), text=text)
 
     async def in_context(self, checked: Checked, *, earlier: Sequence[str]) -> Checked:
         """Flag what is split over turns: it begins in `earlier` and ends in the checked text. Never raises.
