@@ -182,6 +182,7 @@ class Place:
         made = await self.ask("POST", "/api/shares", json={"conversation_id": conversation_id})
         assert made.status_code == 201, made.text
         require_clean(plain((await self.ask("GET", made.json()["path"])).text), case, where="share")
+        await self.ask("DELETE", f"/api/shares/{made.json()['share']['id']}")  # an account has 100 at most
         for kind in ("markdown", "json", "text"):
             file = await self.ask("GET", f"/api/conversations/{conversation_id}/export?format={kind}")
             assert file.status_code == 200

@@ -412,3 +412,11 @@ def test_a_window_begins_small_and_grows() -> None:
 
 def test_a_spec_can_be_a_key() -> None:
     assert {guard_spec(): 1}[GuardSpec(**{f: getattr(guard_spec(), f) for f in GuardSpec.__dataclass_fields__})] == 1
+
+
+async def test_a_short_text_that_comes_with_the_policy_is_judged_at_once_and_no_guard_is_asked() -> None:
+    guard = FakeGuard()
+    content_filter = one_guard(guard)
+    assert content_filter.check_at_once("What the house says.", stage=Stage.OUTPUT).text == "What the house says."
+    assert content_filter.check_at_once(_BLOCKED, stage=Stage.OUTPUT).text is None
+    assert guard.asked == []
