@@ -49,7 +49,8 @@ _FRAGMENTS = re.compile(
         for at in range(first, len(secret) - size + 1)
     )
 )
-"""Pieces of what is planted that nothing else holds, folded: `blocked` and `test phrase` are words of ours, too, and a time has six digits."""
+"""Pieces of what is planted that nothing else holds, folded: `blocked` and `test phrase` are words of ours, too, and a
+time has six digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
