@@ -45,11 +45,12 @@ PROSE = ("海水很蓝，", "rivers run. ", "**bold** text ", "\n\n- a list\n", 
 _FRAGMENTS = re.compile(
     "|".join(
         re.escape(secret[at : at + size])
-        for secret, size, first in ((REFUSED[0], 9, 8), (REFUSED[1], 3, 0), (TEST_NUMBER.lower(), 6, 0))
+        for secret, size, first in ((REFUSED[0], 9, 8), (REFUSED[1], 3, 0), (TEST_NUMBER.lower(), 9, 0))
         for at in range(first, len(secret) - size + 1)
     )
 )
-"""Pieces of what is planted that nothing else holds, folded: `blocked` and `test phrase` are words of ours, too."""
+"""Pieces of what is planted that nothing else holds, folded: `blocked` and `test phrase` are words of ours, too, and a
+time has six digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
