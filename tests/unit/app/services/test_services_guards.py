@@ -150,9 +150,10 @@ async def test_an_answer_that_goes_on_is_judged_with_its_question_and_beginning(
     guard.asked.clear()
     again = await house.chat.go_on(house.ann, broken.id)
     await house.answer(again)
-    assert [turn.role for turn in guard.asked[0]] == [Role.USER, Role.ASSISTANT]
-    assert guard.asked[0][-1].text.startswith(SENTENCE)
-    assert len(guard.asked[0][-1].text) > len(SENTENCE)
+    assert [turn.role for turn in guard.asked[0]] == [Role.USER], "the question, once more"
+    assert [turn.role for turn in guard.asked[1]] == [Role.USER, Role.ASSISTANT]
+    assert guard.asked[1][-1].text.startswith(SENTENCE)
+    assert len(guard.asked[1][-1].text) > len(SENTENCE)
 
 
 async def test_a_program_s_history_is_context_and_is_judged_itself_where_the_policy_says_so() -> None:
