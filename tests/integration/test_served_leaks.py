@@ -306,6 +306,7 @@ async def test_where_the_guard_is_killed_in_the_middle_no_more_comes_out_than_it
                 assert reason == ("content_filter" if is_unsafe else "stop")
                 assert text.startswith(healthy)
                 assert UNSAFE not in healthy
+                guard.requests.clear()
                 killed, reason = await reply_of(place, f"Killed {name}?")
                 assert reason == "content_filter"
                 assert healthy.startswith(killed)
