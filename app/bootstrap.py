@@ -31,7 +31,7 @@ from app.safety.assessment.score import Assessment, assess
 from app.safety.evidence_box import AesBox, new_key, parse_key
 from app.safety.filter import ContentFilter
 from app.safety.guards.post import Observer, Posts
-from app.safety.guards.spec import GuardSpec
+from app.safety.guards.spec import LOCAL, GuardSpec
 from app.safety.policy import Policy
 from app.safety.policy_file import PolicyFile, load_policy, policy_path
 from app.safety.shelf import FilterShelf
@@ -178,8 +178,10 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 
 async def _wire(settings: Settings, storage: Storage) -> Haina:
     stats = Stats()
-    filters = await _filters(storage, settings, observe=stats.guard_called)
     supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
+    _check_classifier(settings)
+    local = (supervisor.url, supervisor.token) if supervisor and settings.model.classifier else None
+    filters = await _filters(storage, settings, posts=_posts(settings, observe=stats.guard_called, local=local))
     engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
     secret_key = _secret_key(settings)
     in_row, per_day = settings.strikes
@@ -248,10 +250,23 @@ def _filter_for(settings: Settings, policy: Policy) -> ContentFilter:
     return content_filter
 
 
-def _posts(settings: Settings, *, observe: Observer | None = None) -> Posts:
-    """Return where guards are asked; the key is that of the guard which the settings name."""
+def _posts(settings: Settings, *, observe: Observer | None = None, local: tuple[str, str] | None = None) -> Posts:
+    """Return where guards are asked; the key is that of the guard which the settings name, `local` our own worker."""
     keys = {GUARD: settings.safety.guard_api_key.get_secret_value()}
-    return Posts(keys=keys, observe=observe) if observe else Posts(keys=keys)
+    return Posts(keys=keys, observe=observe, local=local) if observe else Posts(keys=keys, local=local)
+
+
+def _check_classifier(settings: Settings) -> None:
+    """See that the classifier and the guard of the policy that asks it go together: neither does anything alone.
+
+    Raises InvalidSettings.
+    """
+    is_asked = any(guard.url == LOCAL for guard in policy_of(settings).guards)
+    if settings.model.classifier and not is_asked:
+        reason = f'nothing asks it: the policy needs a guard with kind = "classify" and url = "{LOCAL}"'
+        raise InvalidSettings(f"HAINA_MODEL__CLASSIFIER: {reason}")
+    if is_asked and not settings.model.classifier:
+        raise InvalidSettings(f'HAINA_SAFETY__POLICY: a guard has url = "{LOCAL}", so set HAINA_MODEL__CLASSIFIER')
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -275,7 +290,7 @@ def _policy_file(settings: Settings) -> PolicyFile:
     return PolicyFile(policy_path(wanted.policy), guard=guard)
 
 
-async def _filters(storage: Storage, settings: Settings, *, observe: Observer | None = None) -> FilterShelf:
+async def _filters(storage: Storage, settings: Settings, *, posts: Posts | None = None) -> FilterShelf:
     """Return the filters in force: the policy that is set, and the layers that the database holds.
 
     Raises InvalidSettings where one cannot be read.
@@ -285,7 +300,7 @@ async def _filters(storage: Storage, settings: Settings, *, observe: Observer | 
         live = await unit.policies.live()
     try:
         layers = {version.layer: version.text for version in live}
-        return FilterShelf(_policy_file(settings), layers=layers, posts=_posts(settings, observe=observe))
+        return FilterShelf(_policy_file(settings), layers=layers, posts=posts or _posts(settings))
     except InvalidPolicy as error:
         fix = "haina safety layer show | save | live"
         raise InvalidSettings(f"a policy layer does not fit over the policy ({fix}): {error}") from error

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.verdicts import Action, Stage
-from app.safety.guards.spec import OTHER, GuardKind, GuardMode, GuardSpec, OnError
+from app.safety.guards.spec import LOCAL, OTHER, GuardKind, GuardMode, GuardSpec, OnError
 from app.safety.phrases import squeeze
 from app.safety.policy import (
     PhraseList,
@@ -227,7 +227,8 @@ class GuardTable(_Table):
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
-        if reason := fault_in_address(self.url):
+        is_local = self.url == LOCAL and self.kind == "classify"
+        if not is_local and (reason := fault_in_address(self.url)):
             raise ValueError(reason)
         if self.categories.get(OTHER) == "":
             raise ValueError(f'categories: "{OTHER}" stands for labels that nobody knows; they cannot be harmless')

@@ -77,8 +77,11 @@ class Respond:
         return JSONResponse({"error": body}, status_code=status, headers=headers)
 
     def _words(self, error: ChatError, language: Language) -> str:
-        reply = brief_reply(error, self._replies, language) if isinstance(error, ContentBlocked) else ""
-        return reply or describe(error, language)
+        if (
+            isinstance(error, ContentBlocked) and "kind" not in error.data
+        ):  # a comment and a note have words of their own
+            return brief_reply(error, self._replies, language) or describe(error, language)
+        return describe(error, language)
 
 
 def brief_reply(error: ContentBlocked, replies: Replies, language: Language) -> str:

@@ -19,7 +19,7 @@ from app.safety.guards.llama_guard import LlamaGuard
 from app.safety.guards.moderations import Moderations
 from app.safety.guards.qwen3guard import Qwen3Guard
 from app.safety.guards.shieldlm import ShieldLm
-from app.safety.guards.spec import OTHER, GuardSpec
+from app.safety.guards.spec import LOCAL, OTHER, GuardSpec
 from app.safety.guards.verdict import Guard, GuardFailure, GuardFinding, Label, Reason
 from app.safety.health import Tally
 
@@ -137,6 +137,10 @@ class Post:
         self._observe(self.spec.name, reason, at - began)
 
 
+_NOWHERE: Final = "http://127.0.0.1:9/v1"
+"""Port 9 refuses everybody: a guard that must judge then lets nothing pass."""
+
+
 class Posts:
     """The guards of a process, each once, however many policies name it: they share its breaker and its connections."""
 
@@ -144,10 +148,15 @@ class Posts:
         self,
         *,
         keys: Mapping[str, str] | None = None,
+        local: tuple[str, str] | None = None,
         observe: Observer = _nobody,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`keys` are bearer tokens by guard, in place of the files that a policy names."""
+        """`keys` are bearer tokens by guard, in place of the files that a policy names.
+
+        `local` is where the worker of this process listens, and its token; without one nothing answers there.
+        """
+        self._local = local or (_NOWHERE, "")
         self._keys = dict(keys or {})
         self._observe = observe
         self._clock = clock
@@ -159,7 +168,8 @@ class Posts:
             key = self._keys.get(spec.name, "")
             if not key and spec.api_key_file is not None:
                 key = spec.api_key_file.read_text(encoding="utf-8").strip()
-            client = GuardClient(spec.url, api_key=key, model=spec.model)
+            url, key = self._local if spec.url == LOCAL else (spec.url, key)
+            client = GuardClient(url, api_key=key, model=spec.model)
             self.add(Post(spec, adapter_of(spec, client), observe=self._observe, clock=self._clock))
         return self._posts[spec]
 

@@ -13,6 +13,8 @@ KINDS: Final[tuple[GuardKind, ...]] = get_args(GuardKind)
 GuardMode = Literal["strict", "fast"]
 OnError = Literal["refuse", "degrade"]
 
+LOCAL: Final = "local"
+"""In place of an address: the classifier that the server's own worker serves."""
 OTHER: Final = "*"
 """In a mapping: every label that is not named."""
 UNSAFE: Final = "unsafe"

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from app import bootstrap
 from app.domain.errors import InvalidPolicy
 from app.domain.verdicts import Action, Cut, Stage
 from app.safety.filter import ContentFilter
 from app.safety.guards.breaker import FAILURES
 from app.safety.guards.post import Post, Posts
+from app.safety.guards.spec import LOCAL
 from app.safety.policy import guarded
 from app.safety.policy_file import PolicyFile, lay_over, load_policy, policy_path
 from app.safety.shelf import FilterShelf
+from app.settings import InvalidSettings, load_settings
 from tests.fakes.guards import DEAD, UNSAFE, FakeGuard, guard_spec, guarded_policy
 
 _HEAD = 'name = "site"\n'
@@ -230,3 +233,39 @@ async def test_what_a_guard_cut_an_answer_for_is_kept_to_the_end_of_its_window_a
     (_, cut) = await gate.finish()
     assert isinstance(cut, Cut)
     assert gate.heard.unsealed() == first + bad
+
+
+LOCAL_GUARD = """
+name = "site"
+base = "builtin:general"
+
+[[guards]]
+name = "own"
+kind = "classify"
+url = "local"
+categories = {"bad" = "hate", "good" = ""}
+"""
+
+
+def test_a_classifier_may_be_the_server_s_own_and_nothing_else_may(tmp_path: Path) -> None:
+    (guard,) = load_policy(write(tmp_path, LOCAL_GUARD)).guards
+    assert guard.url == LOCAL
+    (fault,) = faults(tmp_path, LOCAL_GUARD.replace("classify", "moderations"))
+    assert "a guard's address is http://HOST:PORT/v1" in fault
+
+
+def test_the_server_s_own_classifier_and_the_guard_that_asks_it_need_each_other(tmp_path: Path) -> None:
+    policy, classifier = {"policy": str(write(tmp_path, LOCAL_GUARD))}, {"classifier": "/models/bert"}
+    bootstrap._check_classifier(load_settings({}, safety=policy, model=classifier))
+    bootstrap._check_classifier(load_settings({}))
+    with pytest.raises(InvalidSettings, match="nothing asks it"):
+        bootstrap._check_classifier(load_settings({}, model=classifier))
+    with pytest.raises(InvalidSettings, match="set HAINA_MODEL__CLASSIFIER"):
+        bootstrap._check_classifier(load_settings({}, safety=policy))
+
+
+async def test_where_the_server_has_no_classifier_nothing_passes_by_its_guard(tmp_path: Path) -> None:
+    filters = FilterShelf(PolicyFile(write(tmp_path, LOCAL_GUARD)))
+    checked = await filters.site.check("hello", stage=Stage.INPUT)
+    assert (checked.text, checked.decision.is_degraded) == (None, True)
+    await filters.close()
