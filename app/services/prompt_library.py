@@ -43,7 +43,7 @@ class PromptLibrary:
         async with self._storage.read() as unit:
             known = {template.name for template in await unit.templates.all()}
         new = [one for one in library.built_in() if one.name not in known and await self._may_be_shown(one)]
-        return await self.import_files(operator("Haina"), new)
+        return await self._add(new, author=operator("Haina"))
 
     async def import_files(self, admin: Account, files: Iterable[TemplateFile]) -> int:
         """Add templates; of those that are here take over what differs, content as a new live version.
@@ -57,10 +57,13 @@ class PromptLibrary:
         files = list(files)
         for file in files:
             await require_clean(self._filters.site, file)
+        return await self._add(files, author=admin)
+
+    async def _add(self, files: Sequence[TemplateFile], *, author: Account) -> int:
         changed = 0
         async with self._storage.write() as unit:
             for file in files:
-                changed += await self._import(unit, file, author=admin.name)
+                changed += await self._import(unit, file, author=author.name)
             await unit.commit()
         return changed
 

@@ -14,6 +14,7 @@ from app.engines.scripted import Fault
 from app.safety.filter import ContentFilter
 from app.safety.guards.post import Post, Posts
 from app.services.chat import ApiQuestion
+from app.services.prompt_library import PromptLibrary
 from tests.fakes.guards import (
     BROKEN,
     CONTROVERSIAL,
@@ -178,3 +179,11 @@ async def test_a_server_that_stops_leaves_no_call_behind() -> None:
     await house.answering.close()
     assert (await house.answer(asked)).state is MessageState.INTERRUPTED
     assert (guard.running, calls_left()) == (0, [])
+
+
+async def test_the_templates_of_the_program_are_there_also_while_the_guard_is_not() -> None:
+    guard = FakeGuard()
+    house, _ = guarded_house(guard=guard)
+    prompts = PromptLibrary(house.storage, filters=house.chat._filters)
+    assert await prompts.import_built_in() > 10
+    assert guard.asked == []
