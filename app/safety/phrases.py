@@ -286,10 +286,12 @@ class PhraseScan:
                     self._offset += 1
                     continue
             letter = LETTERS[char]
-            if letter and not self._gap_length and not self._skipped:
-                self._advance(letter, offset=self._offset)
-            else:
+            if not letter:
                 self._read_folded(char)
+            else:
+                if self._gap_length or self._skipped:
+                    self._close_gap(KINDS[letter])
+                self._advance(letter, offset=self._offset)
             self._offset += 1
 
     def finish(self) -> None:
@@ -314,7 +316,7 @@ class PhraseScan:
             self._last = char
 
     def _widen_gap(self, char: str, *, kind: Kind) -> None:
-        if kind is not Kind.MARKUP:
+        if kind is not Kind.MARKUP and (self._pending or self._allowed):
             self._close_words(" ")
         is_repeated = kind is Kind.SPACE and self._was_space
         self._was_space = kind is Kind.SPACE

@@ -37,6 +37,8 @@ class Vocabulary:
         self.spell = spell or str
         self._is_spelled = spell is not None
         self._lists: dict[tuple[str, ...], Shelved] = {}
+        self._count = 0
+        """Lists that have words."""
 
     def add(self, words: tuple[str, ...]) -> Shelved:
         """Add the words of a list, if they are not there yet. Raises ValueError where a word is empty."""
@@ -52,16 +54,17 @@ class Vocabulary:
         spelled = words if originals is None else originals
         if not spelled:
             return Shelved(0, {})
-        bit = 1 << len(self._lists)
+        bit = 1 << self._count
+        self._count += 1
         for word in spelled:
             self._enter(word, bit=bit)
         return Shelved(bit, originals)
 
     def _spelled(self, words: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
-        originals: dict[str, tuple[str, ...]] = {}
+        originals: dict[str, list[str]] = {}
         for word in words:
             if spelled := self.spell(word):
-                originals[spelled] = (*originals.get(spelled, ()), word)
+                originals.setdefault(spelled, []).append(word)
         return originals
 
     def _enter(self, word: str, *, bit: int) -> None:

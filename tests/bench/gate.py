@@ -1,42 +1,94 @@
-"""What the gate costs and how long it holds text back: the built-in templates' own text, fed like tokens."""
+"""What the gate costs and how long it holds text back, with the shipped lists and with very long ones.
+
+The text is that of the built-in templates and of the questions that must not be refused, fed like tokens.
+"""
 
 import asyncio
+import json
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from time import process_time
+from typing import Final
 
 from app.domain.verdicts import Cut, Stage
+from app.safety.assessment.bank import builtin_bank
 from app.safety.filter import ContentFilter
-from app.safety.policy_file import load_policy
+from app.safety.policy_file import BUILTIN_POLICY, load_policy
 from prompts import library
 from tests.bench.measurement import Effort, Row, percentile
+from tests.bench.phrase_lists import write_policy
+from tests.bench.program import Program
 
 _CHINESE = range(0x4E00, 0x9FFF + 1)
+_LANGUAGES: Final = {"zh": "Chinese", "en": "English"}
+_READING_SPEED: Final = 80
+"""Characters a second of one stream."""
 
 
 def measure(effort: Effort) -> Sequence[Row]:
     """Return the rows."""
     content_filter = ContentFilter(load_policy())
-    rows = []
-    for language in ("zh", "en"):
-        text = "\n".join(file.content.system for file in library.built_in() if file.language == language)
-        held: list[int] = []
-        repeats = effort.of(full=10, quick=2)
-        began = process_time()
-        for seed in range(repeats):
-            held += asyncio.run(_held_back(content_filter, text, seed=seed))
-        seconds = process_time() - began
-        name = f"gate, {'Chinese' if language == 'zh' else 'English'}"
+    rows: list[Row] = []
+    for language, name in _LANGUAGES.items():
+        rows += _stream(content_filter, _text(language), name=f"gate, {name}", effort=effort)
         rows += [
-            Row(what=f"{name}: characters held back, mean", value=sum(held) / len(held)),
-            Row(what=f"{name}: characters held back, p99", value=percentile(held, 99)),
-            Row(what=f"{name}: characters a second, one core", value=repeats * len(text) / seconds),
+            Row(what=f"gate, {name}: {detector}, ns a character", value=nanoseconds)
+            for detector, nanoseconds in _detectors(
+                content_filter, _text(language), repeats=effort.of(full=10, quick=3)
+            )
         ]
-        rows += [
-            Row(what=f"{name}: {detector}, ns a character", value=nanoseconds)
-            for detector, nanoseconds in _detectors(content_filter, text, repeats=repeats)
-        ]
+    for count in (10_000, 100_000):
+        rows += _with_phrases(count, effort=effort)
     return rows
+
+
+def _with_phrases(count: int, *, effort: Effort) -> Sequence[Row]:
+    """Return the rows for so many phrases more than the shipped ones."""
+    name = f"{count:,} phrases"
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_policy(Path(folder), count=count, chinese=_text("zh"), english=_text("en"))
+        running = Path(folder) / "policy.toml"
+        running.write_text(BUILTIN_POLICY.read_text(encoding="utf-8"), encoding="utf-8")
+        with Program("tests.bench.swap", str(running), str(path)) as program:
+            swapped = json.loads(program.ask(""))
+        content_filter = ContentFilter(load_policy(path))
+    rows = [
+        Row(what=f"{name}: reading and building, CPU", value=swapped["build_s"], unit="s", at_most=3.0),
+        Row(what=f"{name}: longest pause of the loop", value=swapped["pause_s"] * 1000, unit="ms", at_most=100.0),
+        Row(what=f"{name}: memory", value=swapped["memory_mib"], unit="MiB", at_most=200.0),
+    ]
+    for language, spoken in _LANGUAGES.items():
+        rows += _stream(content_filter, _text(language), name=f"{name}, {spoken}", effort=effort, has_bounds=True)
+    return rows
+
+
+def _stream(
+    content_filter: ContentFilter, text: str, *, name: str, effort: Effort, has_bounds: bool = False
+) -> Iterator[Row]:
+    """Yield what one stream costs, the quickest of some runs, and how much of it waits."""
+    held: list[int] = []
+    seconds = []
+    for seed in range(effort.of(full=10, quick=3)):
+        pieces = list(_pieces(text, seed=seed))
+        began = process_time()
+        held += asyncio.run(_held_back(content_filter, pieces))
+        seconds.append(process_time() - began)
+    speed = len(text) / min(seconds)
+    most_held = 4.0 if has_bounds and name.endswith("Chinese") else None
+    yield Row(what=f"{name}: characters held back, mean", value=sum(held) / len(held))
+    yield Row(what=f"{name}: characters held back, p99", value=percentile(held, 99), at_most=most_held)
+    yield Row(what=f"{name}: characters a second, one core", value=speed, at_least=150_000.0 if has_bounds else None)
+    if has_bounds:
+        share = 100 * _READING_SPEED / speed
+        yield Row(what=f"{name}: of a core for a stream of {_READING_SPEED}/s", value=share, unit="%", at_most=3.0)
+
+
+def _text(language: str) -> str:
+    templates = [file.content.system for file in library.built_in() if file.language == language]
+    questions = [question.text for question in builtin_bank(f"must-not-refuse-{language}").questions]
+    return "\n".join([*templates, *questions])
 
 
 def _detectors(content_filter: ContentFilter, text: str, *, repeats: int) -> Iterator[tuple[str, float]]:
@@ -65,16 +117,16 @@ def _pieces(text: str, *, seed: int) -> Iterator[str]:
         start += size
 
 
-async def _held_back(content_filter: ContentFilter, text: str, *, seed: int) -> list[int]:
+async def _held_back(content_filter: ContentFilter, pieces: Sequence[str]) -> list[int]:
     """Return, after each piece, how many characters were held back."""
     gate = content_filter.open(stage=Stage.OUTPUT)
     fed = released = 0
     held = []
-    for piece in _pieces(text, seed=seed):
+    for piece in pieces:
         fed += len(piece)
         for event in await gate.feed(piece):
             if isinstance(event, Cut):
-                raise RuntimeError("a built-in template is refused")  # noqa: TRY004 - not a matter of types
+                raise RuntimeError("a harmless text is refused")  # noqa: TRY004 - not a matter of types
             released += len(event.text)
         held.append(fed - released)
     return held
