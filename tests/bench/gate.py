@@ -7,12 +7,13 @@ import asyncio
 import json
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import process_time
 from typing import Final
 
 from app.domain.verdicts import Cut, Stage
+from app.domain.words import Language
 from app.safety.assessment.bank import builtin_bank
 from app.safety.filter import ContentFilter
 from app.safety.policy_file import BUILTIN_POLICY, load_policy
@@ -22,7 +23,7 @@ from tests.bench.phrase_lists import write_policy
 from tests.bench.program import Program
 
 _CHINESE = range(0x4E00, 0x9FFF + 1)
-_LANGUAGES: Final = {"zh": "Chinese", "en": "English"}
+_LANGUAGES: Final[Mapping[Language, str]] = {"zh": "Chinese", "en": "English"}
 _READING_SPEED: Final = 80
 """Characters a second of one stream."""
 
@@ -48,7 +49,9 @@ def _with_phrases(count: int, *, effort: Effort) -> Sequence[Row]:
     """Return the rows for so many phrases more than the shipped ones."""
     name = f"{count:,} phrases"
     with tempfile.TemporaryDirectory() as folder:
-        path = write_policy(Path(folder), count=count, chinese=_text("zh"), english=_text("en"))
+        # A policy that would stop its own replies is refused.
+        texts = {language: f"{_text(language)}\n{_wording(language)}" for language in _LANGUAGES}
+        path = write_policy(Path(folder), count=count, chinese=texts["zh"], english=texts["en"])
         running = Path(folder) / "policy.toml"
         running.write_text(BUILTIN_POLICY.read_text(encoding="utf-8"), encoding="utf-8")
         with Program("tests.bench.swap", str(running), str(path)) as program:
@@ -89,6 +92,11 @@ def _text(language: str) -> str:
     templates = [file.content.system for file in library.built_in() if file.language == language]
     questions = [question.text for question in builtin_bank(f"must-not-refuse-{language}").questions]
     return "\n".join([*templates, *questions])
+
+
+def _wording(language: Language) -> str:
+    policy = load_policy()
+    return "\n".join([*(one.text(language) for one in policy.replies), *(one.text(language) for one in policy.answers)])
 
 
 def _detectors(content_filter: ContentFilter, text: str, *, repeats: int) -> Iterator[tuple[str, float]]:
