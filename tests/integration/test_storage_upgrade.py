@@ -18,7 +18,7 @@ from storage.connections import plain_engine
 from storage.database import open_storage
 
 OLD = Path(__file__).parents[1] / "data" / "haina-0001.sql"
-NEW_TABLES = {"reviews", "strikes", "suspensions", "evidence", "audit"}
+NEW_TABLES = {"policy_versions", "reviews", "strikes", "suspensions", "evidence", "audit", "shares"}
 AT = datetime(2026, 11, 20, 8, tzinfo=UTC)
 
 
