@@ -113,15 +113,18 @@ async def open_desks(settings: Settings) -> AsyncIterator[Desks]:
     prepare_data_dir(settings)
     await schema.upgrade(settings.storage_url)
     storage = await open_storage(settings.storage_url)
-    content_filter = filter_of(settings)
     try:
-        filters = await _filters(storage, settings)
+        filters = await _filters(storage, _policy_file(settings), posts=_posts(settings))
         policies = PolicyDesk(storage, filters=filters)
         prompts = PromptLibrary(storage, filters=filters)
         replays = ReplayDesk(storage, filters=filters)
-        yield Desks(accounts=AccountDesk(storage), prompts=prompts, policies=policies, replays=replays, filters=filters)
+        try:
+            yield Desks(
+                accounts=AccountDesk(storage), prompts=prompts, policies=policies, replays=replays, filters=filters
+            )
+        finally:
+            await filters.close()
     finally:
-        await content_filter.close()
         await storage.close()
 
 
@@ -179,9 +182,10 @@ async def build(settings: Settings) -> AsyncIterator[Haina]:
 async def _wire(settings: Settings, storage: Storage) -> Haina:
     stats = Stats()
     supervisor = _supervisor(settings) if settings.model.classifier or not settings.engine.url else None
-    _check_classifier(settings)
+    policy_file = _policy_file(settings)
+    _check_classifier(settings, _policy_in(policy_file))
     local = (supervisor.url, supervisor.token) if supervisor and settings.model.classifier else None
-    filters = await _filters(storage, settings, posts=_posts(settings, observe=stats.guard_called, local=local))
+    filters = await _filters(storage, policy_file, posts=_posts(settings, observe=stats.guard_called, local=local))
     engine = engine_of(settings, supervisor=None if settings.engine.url else supervisor)
     secret_key = _secret_key(settings)
     in_row, per_day = settings.strikes
@@ -256,12 +260,12 @@ def _posts(settings: Settings, *, observe: Observer | None = None, local: tuple[
     return Posts(keys=keys, observe=observe, local=local) if observe else Posts(keys=keys, local=local)
 
 
-def _check_classifier(settings: Settings) -> None:
+def _check_classifier(settings: Settings, policy: Policy) -> None:
     """See that the classifier and the guard of the policy that asks it go together: neither does anything alone.
 
     Raises InvalidSettings.
     """
-    is_asked = any(guard.url == LOCAL for guard in policy_of(settings).guards)
+    is_asked = any(guard.url == LOCAL for guard in policy.guards)
     if settings.model.classifier and not is_asked:
         reason = f'nothing asks it: the policy needs a guard with kind = "classify" and url = "{LOCAL}"'
         raise InvalidSettings(f"HAINA_MODEL__CLASSIFIER: {reason}")
@@ -274,34 +278,44 @@ def policy_of(settings: Settings) -> Policy:
 
     Raises InvalidSettings where it cannot be read.
     """
+    return _policy_in(_policy_file(settings))
+
+
+def _policy_in(policy_file: PolicyFile) -> Policy:
     try:
-        return _policy_file(settings).load()
+        return policy_file.load()
     except InvalidPolicy as error:
         raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
 
 
 def _policy_file(settings: Settings) -> PolicyFile:
+    """Return the file that is set, not yet read. Raises InvalidSettings where no shipped policy has its name."""
     wanted = settings.safety
     guard = None
     if wanted.guard_url:
         guard = GuardSpec(
             name=GUARD, kind=wanted.guard_kind, url=wanted.guard_url, model=wanted.guard_model, mode=wanted.guard_mode
         )
-    return PolicyFile(policy_path(wanted.policy), guard=guard)
+    try:
+        return PolicyFile(policy_path(wanted.policy), guard=guard)
+    except InvalidPolicy as error:
+        raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
 
 
-async def _filters(storage: Storage, settings: Settings, *, posts: Posts | None = None) -> FilterShelf:
+async def _filters(storage: Storage, policy_file: PolicyFile, *, posts: Posts) -> FilterShelf:
     """Return the filters in force: the policy that is set, and the layers that the database holds.
 
     Raises InvalidSettings where one cannot be read.
     """
-    policy_of(settings)
+    _policy_in(policy_file)
     async with storage.read() as unit:
         live = await unit.policies.live()
+    layers = {version.layer: version.text for version in live}
     try:
-        layers = {version.layer: version.text for version in live}
-        return FilterShelf(_policy_file(settings), layers=layers, posts=posts or _posts(settings))
+        return FilterShelf(policy_file, layers=layers, posts=posts)
     except InvalidPolicy as error:
+        if not layers:
+            raise InvalidSettings(f"HAINA_SAFETY__POLICY: {error}") from error
         fix = "haina safety layer show | save | live"
         raise InvalidSettings(f"a policy layer does not fit over the policy ({fix}): {error}") from error
 

@@ -255,13 +255,14 @@ def test_a_classifier_may_be_the_server_s_own_and_nothing_else_may(tmp_path: Pat
 
 
 def test_the_server_s_own_classifier_and_the_guard_that_asks_it_need_each_other(tmp_path: Path) -> None:
-    policy, classifier = {"policy": str(write(tmp_path, LOCAL_GUARD))}, {"classifier": "/models/bert"}
-    bootstrap._check_classifier(load_settings({}, safety=policy, model=classifier))
-    bootstrap._check_classifier(load_settings({}))
+    classifier = load_settings({}, model={"classifier": "/models/bert"})
+    asking, other = load_policy(write(tmp_path, LOCAL_GUARD)), load_policy()
+    bootstrap._check_classifier(classifier, asking)
+    bootstrap._check_classifier(load_settings({}), other)
     with pytest.raises(InvalidSettings, match="nothing asks it"):
-        bootstrap._check_classifier(load_settings({}, model=classifier))
+        bootstrap._check_classifier(classifier, other)
     with pytest.raises(InvalidSettings, match="set HAINA_MODEL__CLASSIFIER"):
-        bootstrap._check_classifier(load_settings({}, safety=policy))
+        bootstrap._check_classifier(load_settings({}), asking)
 
 
 async def test_where_the_server_has_no_classifier_nothing_passes_by_its_guard(tmp_path: Path) -> None:
