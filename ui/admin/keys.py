@@ -1,10 +1,10 @@
 """API keys: who may call `/v1`. A key's secret is shown once, when it is made."""
 
 from app.domain.errors import NotFound
-from app.domain.ports import SITE_LAYER
 from app.services.accounts import AccountDesk
 from app.services.policies import PolicyDesk
 from ui.admin.call import Fields, Reply, Visitor
+from ui.admin.layers import ask_layers
 from ui.admin.markup import draw
 from ui.admin.names import names_of_accounts
 from ui.admin.words import say
@@ -73,17 +73,7 @@ class KeysPage:
         key = next((key for key in keys if key.id == fields.text("id")), None)
         if key is None:
             raise NotFound(kind="key")
-        known = [one.layer for one in await self._policies.layers(visitor.account) if one.layer != SITE_LAYER]
-        dialog = draw(
-            "layers_give.html",
-            language=visitor.language,
-            page="keys",
-            id=key.id,
-            name=key.name,
-            now=key.policy_layers,
-            known=known,
-        )
-        return Reply(dialog=dialog)
+        return await ask_layers(self._policies, visitor, page="keys", key=key.id, name=key.name, now=key.policy_layers)
 
     async def give_layers(self, visitor: Visitor, fields: Fields) -> Reply:
         """Lay layers over the policy for a key. Raises NotFound where there is no such layer or key."""

@@ -2,11 +2,11 @@
 
 from app.domain.errors import InvalidInput
 from app.domain.models import AccountRole
-from app.domain.ports import SITE_LAYER
 from app.services.accounts import MIN_PASSWORD, AccountDesk
 from app.services.policies import PolicyDesk
 from app.services.strikes import Strikes
 from ui.admin.call import Fields, Reply, Visitor
+from ui.admin.layers import ask_layers
 from ui.admin.links import link
 from ui.admin.markup import draw
 from ui.admin.words import say
@@ -93,17 +93,9 @@ class UsersPage:
     async def ask_layers(self, visitor: Visitor, fields: Fields) -> Reply:
         """Open the form for an account's policy layers. Raises NotFound."""
         account = await self._accounts.by_name(visitor.account, fields.text("name"))
-        known = [one.layer for one in await self._policies.layers(visitor.account) if one.layer != SITE_LAYER]
-        dialog = draw(
-            "layers_give.html",
-            language=visitor.language,
-            page="users",
-            id=account.name,
-            name=account.name,
-            now=account.policy_layers,
-            known=known,
+        return await ask_layers(
+            self._policies, visitor, page="users", key=account.name, name=account.name, now=account.policy_layers
         )
-        return Reply(dialog=dialog)
 
     async def give_layers(self, visitor: Visitor, fields: Fields) -> Reply:
         """Lay layers over the policy for an account. Raises NotFound where there is no such layer or account."""
